@@ -1,0 +1,133 @@
+"""The whole network: question encoder → image projection → backbone → head.
+
+The backbone is a space to search or a fixed network; the rest is that of MCAN (Yu et al., 2019, section 4).
+"""
+
+from typing import Annotated
+
+import torch
+from nni.nas.nn.pytorch import ModelSpace
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from model_space.mcan import MCAN, MCANSettings
+from model_space.operations import MLP
+from model_space.stacked import Stacked, StackedSettings
+
+SpaceSettings = Annotated[StackedSettings | MCANSettings, Field(discriminator="name")]
+
+BACKBONES = {"stacked": Stacked, "mcan": MCAN}
+
+
+class NetworkSettings(BaseModel):
+    """Sizes of the network; the defaults are those of MCAN small and of NAS-VQA."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden: int = Field(512, ge=1)
+    heads: int = Field(8, ge=1)
+    """heads of an attention; they divide `hidden`"""
+    word_size: int = Field(300, ge=1)
+    """width of a word's embedding"""
+    flat_inner: int = Field(512, ge=1)
+    """inner width of the attention-flatten"""
+    flat_size: int = Field(1024, ge=1)
+    """width of a flattened stream, which the classifier reads"""
+    glimpses: int = Field(1, ge=1)
+    """attention maps of an attention-flatten"""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    channel_dropout: float = Field(0.1, ge=0, lt=1)
+    """on the inputs of a searched operation: whole channels, the same at all positions"""
+    region_norm: bool = False
+    """a layer norm on the projected regions"""
+
+
+class DataSizes(BaseModel):
+    """What the data fixes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    feature_size: int = Field(ge=1)
+    """width of a region's feature"""
+    words: int = Field(ge=2)
+    """words of the vocabulary, with padding and the unknown word"""
+    answers: int = Field(ge=1)
+
+
+class QuestionEncoder(nn.Module):
+    """Embeds the words and runs an LSTM over them: tokens ``(B, T)`` to features ``(B, T, hidden)``."""
+
+    def __init__(self, words: int, word_size: int, hidden: int):
+        super().__init__()
+        self.embedding = nn.Embedding(words, word_size)
+        self.lstm = nn.LSTM(word_size, hidden, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.lstm(self.embedding(tokens))[0]
+
+
+class AttentionFlatten(nn.Module):
+    """Attends over the positions of a stream and flattens it: ``(B, N, hidden)`` to ``(B, flat_size)`` (equation 6)."""
+
+    def __init__(self, hidden: int, inner: int, flat_size: int, glimpses: int, dropout: float):
+        super().__init__()
+        self.mlp = MLP(hidden, inner, glimpses, dropout)
+        self.merge = nn.Linear(hidden * glimpses, flat_size)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        # -1e9 and not -inf: the softmax of a row that is masked throughout stays finite.
+        attention = self.mlp(x).masked_fill(~mask.unsqueeze(-1), -1e9).softmax(dim=1)
+        return self.merge((attention.transpose(1, 2) @ x).flatten(1))
+
+
+class Network(ModelSpace):
+    """A network that answers questions about images, or a space of them.
+
+    Built as it is, it is a space, which a strategy turns into a supernet; built under
+    :func:`nni.nas.space.model_context` it is the network of one architecture.
+    """
+
+    def __init__(self, space: StackedSettings | MCANSettings, settings: NetworkSettings, sizes: DataSizes):
+        super().__init__()
+        hidden, dropout = settings.hidden, settings.dropout
+        operation_sizes = {"hidden": hidden, "heads": settings.heads, "dropout": dropout}
+        if isinstance(space, StackedSettings):
+            operation_sizes["channel_dropout"] = settings.channel_dropout
+        self.question_encoder = QuestionEncoder(sizes.words, settings.word_size, hidden)
+        self.image_projection = nn.Linear(sizes.feature_size, hidden)
+        self.region_norm = nn.LayerNorm(hidden) if settings.region_norm else nn.Identity()
+        self.backbone = BACKBONES[space.name](space, **operation_sizes)
+        flat_sizes = hidden, settings.flat_inner, settings.flat_size, settings.glimpses, dropout
+        self.flatten_image = AttentionFlatten(*flat_sizes)
+        self.flatten_question = AttentionFlatten(*flat_sizes)
+        self.head_norm = self.backbone.head_norm(settings.flat_size)
+        self.classifier = nn.Linear(settings.flat_size, sizes.answers)
+
+    def forward(self, regions: Tensor, region_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """Scores the answers.
+
+        Args:
+            regions: features ``(B, N, feature_size)``.
+            region_mask: ``(B, N)``, True where a region is real.
+            tokens: words of the question ``(B, T)``.
+            token_mask: ``(B, T)``, True where a word is real.
+
+        Returns:
+            Logits ``(B, answers)``.
+        """
+        question = self.question_encoder(tokens)
+        image = self.region_norm(self.image_projection(regions))
+        image, question = self.backbone(image, region_mask, question, token_mask)
+        flat = self.flatten_question(question, token_mask) + self.flatten_image(image, region_mask)
+        return self.classifier(self.head_norm(flat))
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Weights that training changes."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def empty_network(space: StackedSettings | MCANSettings, settings: NetworkSettings, sizes: DataSizes) -> Network:
+    """The space without memory for its weights: to ask it for its choices."""
+    with torch.device("meta"):
+        return Network(space, settings, sizes)

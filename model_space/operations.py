@@ -1,0 +1,156 @@
+"""The operations of which every network here is made.
+
+An operation maps the features ``x`` of one stream to new features of the same stream, and may be guided by the
+features ``y`` of the other. All are called alike: ``operation(x, x_mask, y, y_mask)`` with ``x`` of shape
+``(B, N, hidden)``, ``y`` of shape ``(B, M, hidden)`` and boolean masks ``(B, N)``, ``(B, M)`` that are True where a
+position is real. They return ``(B, N, hidden)``.
+
+Sources: MCAN (Yu et al., 2019, arXiv 1906.10770, section 3.1) for self-attention, guided attention and feed-forward,
+each with a residual and a layer norm; the attention itself is Vaswani et al. (2017), equations 1 and 2.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Norm = Callable[[int], nn.Module]
+
+
+class StdLayerNorm(nn.Module):
+    """MCAN's own layer norm: unbiased standard deviation, and ``eps`` added to it rather than to the variance.
+
+    Not :class:`torch.nn.LayerNorm`: at 16 features the two differ by 3 %.
+    """
+
+    def __init__(self, size: int, eps: float = 1e-6):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        return self.weight * (x - mean) / (std + self.eps) + self.bias
+
+
+def plain_norm(size: int) -> nn.Module:
+    """Layer norm without affine parameters, as the operations of a searched cell have it."""
+    return nn.LayerNorm(size, elementwise_affine=False)
+
+
+class ChannelDropout(nn.Module):
+    """Drops whole channels: one mask ``(B, 1, hidden)`` for all positions of a sequence."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        return x * functional.dropout(x.new_ones(x.size(0), 1, x.size(2)), self.p)
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention of ``x`` over ``y``.
+
+    Args:
+        hidden: width of the features; ``heads`` divides it.
+        dropout: on the attention map.
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, hidden)
+        self.merge = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        def split(features: Tensor) -> Tensor:  # (B, N, hidden) -> (B, heads, N, hidden / heads)
+            return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        attended = functional.scaled_dot_product_attention(
+            split(self.query(x)),
+            split(self.key(y)),
+            split(self.value(y)),
+            attn_mask=y_mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.merge(attended.transpose(1, 2).flatten(-2))
+
+
+class MLP(nn.Sequential):
+    """Linear, ReLU, dropout, linear."""
+
+    def __init__(self, size: int, inner: int, out: int, dropout: float):
+        super().__init__(nn.Linear(size, inner), nn.ReLU(), nn.Dropout(dropout), nn.Linear(inner, out))
+
+
+class _Residual(nn.Module):
+    """``norm(x + dropout(f(x)))``, with a channel dropout on what goes in. The residual, too, is of the dropped ``x``."""
+
+    def __init__(self, hidden: int, dropout: float, channel_dropout: float, norm: Norm):
+        super().__init__()
+        self.norm = norm(hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.channel_dropout = ChannelDropout(channel_dropout)
+
+    def residual(self, x: Tensor, change: Tensor) -> Tensor:
+        return self.norm(x + self.dropout(change))
+
+
+class SelfAttention(_Residual):
+    """SA: every position of ``x`` attends to all real positions of ``x``."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
+        super().__init__(hidden, dropout, channel_dropout, norm)
+        self.attention = Attention(hidden, heads, dropout)
+
+    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor | None = None, y_mask: Tensor | None = None) -> Tensor:
+        x = self.channel_dropout(x)
+        return self.residual(x, self.attention(x, x, x_mask))
+
+
+class GuidedAttention(_Residual):
+    """GA: every position of ``x`` attends to all real positions of the other stream ``y``."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
+        super().__init__(hidden, dropout, channel_dropout, norm)
+        self.attention = Attention(hidden, heads, dropout)
+
+    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        x, y = self.channel_dropout(x), self.channel_dropout(y)
+        return self.residual(x, self.attention(x, y, y_mask))
+
+
+class FeedForward(_Residual):
+    """FF: the same MLP, four times wider inside, at every position."""
+
+    def __init__(self, hidden: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
+        super().__init__(hidden, dropout, channel_dropout, norm)
+        self.mlp = MLP(hidden, 4 * hidden, hidden, dropout)
+
+    def forward(
+        self, x: Tensor, x_mask: Tensor | None = None, y: Tensor | None = None, y_mask: Tensor | None = None
+    ) -> Tensor:
+        x = self.channel_dropout(x)
+        return self.residual(x, self.mlp(x))
+
+
+class Identity(nn.Module):
+    """Passes ``x`` on as it is."""
+
+    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        return x
+
+
+class Zero(nn.Module):
+    """``none``: passes nothing on."""
+
+    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        return torch.zeros_like(x)

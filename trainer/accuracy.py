@@ -1,0 +1,119 @@
+"""The official VQA accuracy, and the floors that any network should beat.
+
+An answer is as right as people agree with it: for each of the ten people who answered, it is compared with the
+nine others, and min(equal answers / 3, 1) is averaged over the ten (Antol et al., arXiv 1505.00468;
+https://visualqa.org/evaluation.html). Equal to GT-Vision-Lab/VQA's ``vqaEval.py``.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from model_space.errors import InputError
+from trainer.data.answers import normalise
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Percentages, 0 to 100."""
+
+    overall: float
+    per_answer_type: dict[str, float]
+    per_question_type: dict[str, float]
+    per_question: dict[int, float]
+    """By question id."""
+
+
+class Evaluator:
+    """Accuracy over annotated questions; what concerns the annotations alone is done once.
+
+    >>> evaluate = Evaluator(annotations)
+    >>> evaluate({262148000: "down", 262148001: "yes"}).overall
+    """
+
+    def __init__(self, annotations: Iterable[dict]):
+        """:param annotations: entries of an annotations file, see :func:`trainer.data.vqa.read_annotations`."""
+        self._questions = {}
+        for annotation in annotations:
+            given = [_trim(answer["answer"]) for answer in annotation["answers"]]
+            # The official evaluation compares letter by letter where all people gave the same answer.
+            disagree = len(set(given)) > 1
+            counts = Counter(map(normalise, given) if disagree else given)
+            score = {answer: _agreement(count, len(given)) for answer, count in counts.items()}
+            types = annotation["answer_type"], annotation["question_type"]
+            self._questions[annotation["question_id"]] = (score, disagree, *types)
+
+    def __call__(self, answers: Mapping[int, str]) -> Accuracy:
+        """
+        :param answers: question id → answer, for every annotated question and no other.
+        :raises InputError: there is a question without answer, or an answer without question.
+        """
+        self._check(answers)
+        per_question = {}
+        by_answer_type, by_question_type = defaultdict(list), defaultdict(list)
+        for question_id, (score, disagree, answer_type, question_type) in self._questions.items():
+            answer = _trim(answers[question_id])
+            percent = 100 * score.get(normalise(answer) if disagree else answer, 0.0)
+            per_question[question_id] = percent
+            by_answer_type[answer_type].append(percent)
+            by_question_type[question_type].append(percent)
+        return Accuracy(
+            overall=fmean(per_question.values()),
+            per_answer_type={kind: fmean(values) for kind, values in sorted(by_answer_type.items())},
+            per_question_type={kind: fmean(values) for kind, values in sorted(by_question_type.items())},
+            per_question=per_question,
+        )
+
+    def _check(self, answers: Mapping[int, str]) -> None:
+        if not self._questions:
+            raise InputError("no annotated question to evaluate on")
+        wrongs = (
+            ("annotated questions have no answer", self._questions.keys() - answers.keys()),
+            ("answers belong to no annotated question", answers.keys() - self._questions.keys()),
+            ("answers are no text", [key for key, answer in answers.items() if not isinstance(answer, str)]),
+        )
+        for wrong, ids in wrongs:
+            if ids:
+                raise InputError(f"{len(ids)} of the {wrong}; question ids: {_first_three(ids)}")
+
+
+def most_frequent_answer(training: Iterable[dict], annotations: Iterable[dict]) -> dict[int, str]:
+    """The first floor: to every question the answer that is the most frequent in training. Question id → answer."""
+    answer = _most_frequent(Counter(normalise(each["multiple_choice_answer"]) for each in training))
+    return {annotation["question_id"]: answer for annotation in annotations}
+
+
+def most_frequent_answer_of_form(training: Collection[dict], annotations: Iterable[dict]) -> dict[int, str]:
+    """The second floor: the most frequent answer in training among questions of the same ``question_type``.
+
+    A form that training does not have gets the most frequent answer of all. Question id → answer.
+    """
+    overall, by_form = Counter(), defaultdict(Counter)
+    for each in training:
+        answer = normalise(each["multiple_choice_answer"])
+        overall[answer] += 1
+        by_form[each["question_type"]][answer] += 1
+    best = {form: _most_frequent(counts) for form, counts in by_form.items()}
+    fallback = _most_frequent(overall)
+    return {each["question_id"]: best.get(each["question_type"], fallback) for each in annotations}
+
+
+def _most_frequent(counts: Counter) -> str:
+    """The alphabet decides between equals, so that a floor does not depend on the order of a file."""
+    return min(counts, key=lambda answer: (-counts[answer], answer))
+
+
+def _agreement(count: int, people: int) -> float:
+    """Accuracy, 0 to 1, of an answer that ``count`` of the ``people`` gave."""
+    by_those_who_gave_it = count * min((count - 1) / 3, 1)
+    by_the_others = (people - count) * min(count / 3, 1)
+    return (by_those_who_gave_it + by_the_others) / people
+
+
+def _trim(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _first_three(ids: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(ids)[:3])) + (", ..." if len(ids) > 3 else "")

@@ -1,0 +1,68 @@
+"""How a network, or a supernet, is trained: loss, optimiser, learning rate."""
+
+import torch
+from nni.nas.evaluator.pytorch import LightningModule
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.data.vqa import Batch
+
+
+class OptimizerSettings(BaseModel):
+    """Adam (0.9, 0.98) with warm-up and steps of decay, as MCAN has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(1e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    """the learning rate rises linearly over these steps"""
+    decay_epochs: list[int] = []
+    """after each of these epochs the learning rate is multiplied by `decay`"""
+    decay: float = Field(0.2, gt=0, le=1)
+    clip: float | None = Field(None, gt=0)
+    """largest norm of the gradient of all weights; null: not clipped"""
+
+    def scale(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of a step, counted from 0, as a multiple of `lr`."""
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        return warmup * self.decay ** sum(step >= epoch * steps_per_epoch for epoch in self.decay_epochs)
+
+
+def answer_logits(network: nn.Module, batch: Batch) -> Tensor:
+    """Scores of the answers, ``(B, A)``."""
+    return network(batch.regions, batch.region_mask, batch.tokens, batch.token_mask)
+
+
+def soft_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The soft target of each best answer, ``(B,)``: its VQA accuracy as long as the answer is in the vocabulary."""
+    return targets.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
+
+
+class VQAModule(LightningModule):
+    """Binary cross-entropy of every answer against its soft target, summed over answers and questions.
+
+    Logs ``loss`` and ``running_accuracy`` (percent), both per question.
+    """
+
+    def __init__(self, settings: OptimizerSettings, steps_per_epoch: int):
+        super().__init__()
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        logits = answer_logits(self.model, batch)
+        loss = functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="sum")
+        questions = len(batch.targets)
+        options = {"on_step": True, "on_epoch": True, "prog_bar": True, "batch_size": questions}
+        self.log("loss", loss.detach() / questions, **options)
+        self.log("running_accuracy", 100 * soft_accuracy(logits.detach(), batch.targets).mean(), **options)
+        return loss
+
+    def configure_optimizers(self):
+        weights = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(weights, lr=self.settings.lr, betas=(0.9, 0.98), eps=1e-9, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.settings.scale(step, self.steps_per_epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

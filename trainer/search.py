@@ -1,0 +1,162 @@
+"""One one-shot search: from a space and data to the architecture that it finds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from nni.nas.evaluator.pytorch import Lightning, Trainer
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.oneshot.pytorch.strategy import DARTS
+from nni.nas.space import RawFormatModelSpace
+from pydantic import Field, model_validator
+from torch.utils.data import Subset
+
+from model_space.architecture import Architecture, SpaceFields, write_text
+from model_space.errors import InputError
+from model_space.network import Network, NetworkSettings
+from model_space.stacked import StackedSettings
+from trainer.callbacks import CHECKPOINT, Curve, Epoch, RandomStates, WholeCheckpointIO, checkpoint_each_epoch
+from trainer.data.splits import Data
+from trainer.data.vqa import VQADataset, loader
+from trainer.evaluate import mean_soft_accuracy
+from trainer.module import OptimizerSettings, VQAModule
+from trainer.strategies.darts import Darts
+from trainer.strategies.gumbel_darts import GumbelDarts
+from trainer.strategies.snas import Snas
+from trainer.strategies.supernet import at_sample, derive, distribution, entropy
+
+RUN = "run.json"
+"""What a folder's search was started with: it goes on only with the same."""
+
+STRATEGIES = {"snas": Snas, "darts": Darts, "gumbel_darts": GumbelDarts}
+
+
+class SearchSettings(OptimizerSettings):
+    """One search; the defaults are those of NAS-VQA."""
+
+    strategy: Literal["snas", "darts", "gumbel_darts"] = "snas"
+    seed: int = Field(0, ge=0)
+    epochs: int = Field(9, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1)
+    """an epoch ends after so many steps; null: when all training questions were seen"""
+    batch_size: int = Field(64, ge=1)
+    architecture_lr: float = Field(3e-4, gt=0)
+    temperature: tuple[float, float] = (1.0, 1.0)
+    """of the Gumbel-softmax, at the start and towards the end; linear in between"""
+    architecture_share: float = Field(0.5, gt=0, lt=1)
+    """part of the training questions that trains the architecture where a strategy is bi-level (darts, gumbel_darts)"""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _cooling(self):
+        if not self.temperature[0] >= self.temperature[1] > 0:
+            raise ValueError(f"temperature is {list(self.temperature)}, expected [start, end] with start >= end > 0")
+        return self
+
+
+def search(
+    data: Data,
+    space: StackedSettings,
+    network: NetworkSettings,
+    settings: SearchSettings,
+    folder: Path,
+    report: Callable[[Epoch], None],
+) -> Architecture:
+    """Searches, with a checkpoint each epoch; where ``folder`` holds the checkpoint of such a search, goes on from it.
+
+    Args:
+        folder: for the checkpoint and the curve with every candidate's probability.
+        report: is told each epoch: epoch, epochs, accuracy of the derived architecture on the validation split in
+            percent, loss, temperature, entropy.
+
+    Returns:
+        The derived architecture; its score is its accuracy on the validation split, with the supernet's weights.
+
+    Raises:
+        InputError: the folder holds another search.
+    """
+    fields = SpaceFields(backbone=space, network=network, data=data.sizes)
+    same_run(folder, {"space": fields.model_dump(mode="json"), "search": settings.model_dump(mode="json")})
+    torch.manual_seed(settings.seed)
+    strategy = build_strategy(settings)
+    bilevel = settings.strategy != "snas"
+    batches = training_batches(data.train, settings, bilevel)
+    steps = min(len(loader) for loader in batches.values())
+    if not steps:
+        raise InputError(f"search.batch_size: {settings.batch_size} is more than the questions there are to train on")
+    steps = min(steps, settings.steps_per_epoch or steps)
+
+    def measure(module) -> Epoch:
+        probabilities = distribution(module)
+        with at_sample(module, derive(module)):
+            accuracy = mean_soft_accuracy(module.model, data.val)
+        temperature = {"temperature": module.temperature} if hasattr(module, "temperature") else {}
+        return {
+            "accuracy": accuracy,
+            "entropy": entropy(probabilities),
+            **temperature,
+            "probabilities": probabilities,
+        }
+
+    curve = Curve(folder, measure, report)
+    trainer = Trainer(
+        max_epochs=settings.epochs,
+        limit_train_batches=steps,
+        callbacks=[curve, RandomStates(), checkpoint_each_epoch(folder)],
+        plugins=[WholeCheckpointIO()],
+        devices=1,
+        precision=settings.precision,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    checkpoint = folder / CHECKPOINT
+    evaluator = Lightning(
+        VQAModule(settings, steps),
+        trainer,
+        train_dataloaders=batches["train"],
+        val_dataloaders=batches["architecture"],
+        fit_kwargs={"ckpt_path": str(checkpoint) if checkpoint.exists() else None},
+    )
+    strategy(RawFormatModelSpace(Network(space, network, data.sizes), evaluator), SequentialExecutionEngine())
+    return Architecture(fields, derive(strategy.supernet), score=curve.epochs[-1]["accuracy"])
+
+
+def build_strategy(settings: SearchSettings) -> DARTS:
+    options = {"architecture_lr": settings.architecture_lr}
+    if settings.strategy != "darts":
+        options["temperature"] = settings.temperature
+    return STRATEGIES[settings.strategy](**options)
+
+
+def training_batches(train: VQADataset, settings: SearchSettings, bilevel: bool) -> dict:
+    """Loaders for the weights and for the architecture: of parts of the split that have no question in common where
+    the search is bi-level, else the same."""
+    parts = {"train": train, "architecture": train}
+    if bilevel:
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+        held_out = round(len(train) * settings.architecture_share)
+        parts = {"train": Subset(train, order[held_out:]), "architecture": Subset(train, order[:held_out])}
+    return {
+        name: loader(part, settings.batch_size, seed=settings.seed, drop_last=True) for name, part in parts.items()
+    }
+
+
+def same_run(folder: Path, run: dict) -> None:
+    """Notes what a folder is used for.
+
+    Raises:
+        InputError: it was used for something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if not path.exists():
+        write_text(path, json.dumps(run, indent=1) + "\n")
+        return
+    before = json.loads(path.read_text())
+    for section, values in run.items():
+        if before.get(section) != values:
+            raise InputError(f"{folder}: holds a run with another '{section}' (see {RUN}); give another folder, or delete it")

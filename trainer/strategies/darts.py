@@ -1,0 +1,24 @@
+"""DARTS (Liu et al., 2018, arXiv 1806.09055), first order, by NNI: every candidate, weighted by a softmax; bi-level."""
+
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
+from nni.nas.oneshot.pytorch.strategy import DARTS
+
+from trainer.strategies.ordered import OrderedArchitecture
+
+
+class DartsModule(OrderedArchitecture, DartsLightningModule):
+    """NNI's search loop of DARTS."""
+
+
+class Darts(DARTS):
+    """NNI's strategy of DARTS.
+
+    Args:
+        architecture_lr: learning rate of the architecture's Adam (0.5, 0.999), weight decay 1e-3.
+    """
+
+    def __init__(self, *, architecture_lr: float):
+        super().__init__(arc_learning_rate=architecture_lr)
+
+    def configure_oneshot_module(self, training_module) -> DartsModule:
+        return DartsModule(training_module, arc_learning_rate=self.arc_learning_rate)

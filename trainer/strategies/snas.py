@@ -1,0 +1,139 @@
+"""SNAS, stochastic neural architecture search (Xie et al., 2018, arXiv 1812.09926).
+
+Single-level: one batch, one loss, both optimisers. Each forward pass draws one hard Gumbel-softmax sample a label, and
+the straight-through estimator carries the gradient of the loss to the architecture parameters. Layers that share a
+label share the sample.
+
+The mixed layers here compute ``y = Σ_k z_k f_k(x)`` for a one-hot ``z`` without computing every ``f_k`` under autograd.
+With ``g = ∂L/∂y``, the plain form gives ``∂L/∂z_k = <g, f_k(x)>`` to the sample, ``z_k · g`` to ``f_k``: only the
+chosen candidate's weights and input have a gradient. So the chosen one runs as usual, the others once, without a graph,
+in the backward pass, when ``g`` is known. The gradients are those of the plain form; with dropout the masks of the
+candidates that were not chosen are other draws of the same distribution.
+
+A weight that took no part in a step has the gradient None, not zero: its moments in Adam stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule, LinearTemperatureScheduler
+from nni.nas.oneshot.pytorch.strategy import DARTS, no_default_hook
+from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from trainer.strategies.ordered import OrderedArchitecture
+from trainer.strategies.supernet import OneHot, draw, mixed_modules
+
+
+class _SampledSum(torch.autograd.Function):
+    """``Σ_k z_k f_k`` for a one-hot ``z``; the candidates that are not chosen are computed in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, one_hot: Tensor, chosen: int, candidate: Callable[[int], Sequence[Tensor]], *output: Tensor):
+        ctx.candidate, ctx.chosen, ctx.like = candidate, chosen, one_hot
+        ctx.save_for_backward(*output)
+        return tuple(tensor.view_as(tensor) for tensor in output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradient: Tensor):
+        def inner_product(candidate: Sequence[Tensor]) -> Tensor:
+            return sum(torch.vdot(g.flatten(), f.flatten()) for g, f in zip(gradient, candidate, strict=True))
+
+        output = ctx.saved_tensors
+        with torch.no_grad():
+            products = [
+                inner_product(output if k == ctx.chosen else ctx.candidate(k)) for k in range(len(ctx.like))
+            ]
+        return torch.stack(products).to(ctx.like.dtype), None, None, *gradient
+
+
+def sampled_sum(sample: OneHot, candidate: Callable[[int], Sequence[Tensor]]) -> Sequence[Tensor]:
+    """The chosen candidate's tensors, with the gradient of the whole sum to the sample."""
+    output = candidate(sample.index)
+    if not (sample.value.requires_grad and torch.is_grad_enabled()):
+        return output
+    return _SampledSum.apply(sample.value, sample.index, candidate, *output)
+
+
+class SampledLayer(DifferentiableMixedLayer):
+    """A `LayerChoice` at a hard sample."""
+
+    @classmethod
+    def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
+        return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
+
+    def forward(self, *inputs):
+        return sampled_sum(self._softmax, lambda k: (self[self.names[k]](*inputs),))[0]
+
+
+class SampledInput(DifferentiableMixedInput):
+    """An `InputChoice` of one candidate, a tensor or a tuple of tensors, at a hard sample."""
+
+    @classmethod
+    def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
+        return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
+
+    def forward(self, candidates):
+        if isinstance(candidates[0], Tensor):
+            return sampled_sum(self._softmax, lambda k: (candidates[k],))[0]
+        return sampled_sum(self._softmax, lambda k: candidates[k])
+
+
+def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
+    """One sample a label, whichever layer asks first."""
+    return memo.setdefault(f"sample {module.label}", OneHot()) if hasattr(module, "label") else None
+
+
+class SnasModule(OrderedArchitecture, DartsLightningModule):
+    """The search loop of SNAS around the training module."""
+
+    def __init__(self, training_module, temperature: LinearTemperatureScheduler, **kwargs):
+        super().__init__(training_module, **kwargs)
+        self.temperature_schedule = temperature
+
+    def on_train_epoch_start(self):
+        self.temperature = self.temperature_schedule.step(self.trainer.current_epoch, self.trainer.max_epochs)
+        return super().on_train_epoch_start()
+
+    def draw(self) -> None:
+        """Draws a new sample for every label."""
+        drawn = set()
+        for module in mixed_modules(self):
+            if module.label not in drawn:
+                drawn.add(module.label)
+                draw(module._softmax, module._arch_alpha, self.temperature)
+
+    def training_step(self, batch, batch_idx: int):
+        architecture_optimizer = self.architecture_optimizers()
+        architecture_optimizer.zero_grad()
+        self.draw()
+        loss = self.training_module.training_step(batch, batch_idx)
+        self.advance_optimization(loss, batch_idx)
+        architecture_optimizer.step()
+        self.advance_lr_schedulers(batch_idx)
+        return loss
+
+
+class Snas(DARTS):
+    """Searches any NNI model space of `LayerChoice` and `InputChoice` (of one).
+
+    Args:
+        architecture_lr: learning rate of the architecture's Adam (0.5, 0.999), weight decay 1e-3.
+        temperature: of the Gumbel-softmax at the first epoch and towards the last, linear in between.
+    """
+
+    def __init__(self, *, architecture_lr: float, temperature: tuple[float, float]):
+        super().__init__(arc_learning_rate=architecture_lr)
+        self.temperature = LinearTemperatureScheduler(*temperature)
+
+    def configure_oneshot_module(self, training_module) -> SnasModule:
+        return SnasModule(training_module, self.temperature, arc_learning_rate=self.arc_learning_rate)
+
+    def default_mutation_hooks(self):
+        return [SampledLayer.mutate, SampledInput.mutate, no_default_hook]
+
+    def train_dataloader(self, train_dataloader_fn, val_dataloader_fn):
+        return train_dataloader_fn()
