@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 from nni.nas.nn.pytorch import ModelSpace
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from model_space.mcan import MCAN, MCANSettings
@@ -40,6 +40,12 @@ class NetworkSettings(BaseModel):
     """on the inputs of a searched operation: whole channels, the same at all positions"""
     region_norm: bool = False
     """a layer norm on the projected regions"""
+
+    @model_validator(mode="after")
+    def _heads_divide(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden is {self.hidden} and heads is {self.heads}, expected heads that divide hidden")
+        return self
 
 
 class DataSizes(BaseModel):

@@ -1,4 +1,4 @@
-"""The official accuracy against the reference's figures (see the README of the golden files), and the floors."""
+"""The official accuracy against the reference's own figures, and the floors."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Answer normalisation and soft targets against the reference's figures (see the README of the golden files)."""
+"""Answer normalisation and soft targets against the reference's own figures."""
 
 import json
 import os

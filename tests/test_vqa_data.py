@@ -17,7 +17,14 @@ from tiny_vqa import write_split
 from model_space.errors import InputError
 from trainer.data.answers import soft_targets
 from trainer.data.vocabulary import Vocabulary
-from trainer.data.vqa import ShuffledSampler, VQADataset, _read_image, loader, read_annotations, read_questions
+from trainer.data.vqa import (
+    ShuffledSampler,
+    VQADataset,
+    _read_image,
+    loader,
+    read_annotations,
+    read_questions,
+)
 
 N_QUESTIONS = 60
 
@@ -302,7 +309,9 @@ def test_an_image_without_features(files, vocabulary, tmp_path):
     questions = read_questions(files.questions)
     image_id = questions[0]["image_id"]
     next(features.glob(f"*_{image_id:012d}.*")).unlink()
-    message = f"no features of image {image_id}, which question 1000 of .*images missing: 1.*_{image_id:012d}.jpg.npz"
+    message = (
+        f"no features of image {image_id}, which question 1000 of .*missing: 1.*_{image_id:012d}.jpg.npz"
+    )
     refuse(f"{features}: {message}", files.questions, None, features, vocabulary)
 
 
@@ -385,7 +394,9 @@ def test_files_that_are_no_npz(files, vocabulary, tmp_path):
     np.save(one_array, np.ones((6, 3), "f4"))
     for content in (b"", b"no zip at all", whole[: len(whole) // 2], whole[:-1], one_array.getvalue()):
         path.write_bytes(content)
-        refuse(f"^{path}: broken, or not an .npz of plain arrays", files.questions, None, features, vocabulary)
+        refuse(
+            f"^{path}: broken, or not an .npz of plain arrays", files.questions, None, features, vocabulary
+        )
 
 
 def test_an_array_that_says_it_is_huge(files, vocabulary, tmp_path):

@@ -39,7 +39,7 @@ def write_split(
     features.mkdir(parents=True)
     for image_id in range(1, n_images + 1):
         regions = rng.integers(1, 9)
-        corners = rng.uniform(0, 50, (regions, 4)) + [0, 0, 50, 30]
+        corners = rng.uniform((0, 0, 50, 40), (50, 40, 100, 80), (regions, 4))
         np.savez(
             features / f"COCO_{split}_{image_id:012d}.jpg.npz",
             x=rng.normal(size=(feature_size, regions)).astype(dtype),

@@ -1,7 +1,7 @@
 """The official VQA accuracy, and the floors that any network should beat.
 
-An answer is as right as people agree with it: for each of the ten people who answered, it is compared with the
-nine others, and min(equal answers / 3, 1) is averaged over the ten (Antol et al., arXiv 1505.00468;
+An answer is as right as people agree with it: for each of the ten people who answered, it is compared with
+the nine others, and min(equal answers / 3, 1) is averaged over the ten (Antol et al., arXiv 1505.00468;
 https://visualqa.org/evaluation.html). Equal to GT-Vision-Lab/VQA's ``vqaEval.py``.
 """
 
@@ -28,12 +28,14 @@ class Accuracy:
 class Evaluator:
     """Accuracy over annotated questions; what concerns the annotations alone is done once.
 
-    >>> evaluate = Evaluator(annotations)
-    >>> evaluate({262148000: "down", 262148001: "yes"}).overall
+    >>> people = [{"answer": answer} for answer in ["red"] * 3 + ["blue"] * 7]
+    >>> kind = {"answer_type": "other", "question_type": "what color"}
+    >>> Evaluator([{"question_id": 7, "answers": people, **kind}])({7: "Red."}).overall
+    90.0
     """
 
     def __init__(self, annotations: Iterable[dict]):
-        """:param annotations: entries of an annotations file, see :func:`trainer.data.vqa.read_annotations`."""
+        """:param annotations: what :func:`trainer.data.vqa.read_annotations` gives."""
         self._questions = {}
         for annotation in annotations:
             given = [_trim(answer["answer"]) for answer in annotation["answers"]]
@@ -79,7 +81,7 @@ class Evaluator:
 
 
 def most_frequent_answer(training: Iterable[dict], annotations: Iterable[dict]) -> dict[int, str]:
-    """The first floor: to every question the answer that is the most frequent in training. Question id → answer."""
+    """The first floor: to every question the most frequent answer in training. Question id → answer."""
     answer = _most_frequent(Counter(normalise(each["multiple_choice_answer"]) for each in training))
     return {annotation["question_id"]: answer for annotation in annotations}
 

@@ -75,8 +75,10 @@ def search(
         The derived architecture; its score is its accuracy on the validation split, with the supernet's weights.
 
     Raises:
-        InputError: the folder holds another search.
+        InputError: the folder holds another search, or the space has nothing to search.
     """
+    if not isinstance(space, StackedSettings):
+        raise InputError(f"space.name: '{space.name}' is a fixed network, there is nothing to search in it")
     fields = SpaceFields(backbone=space, network=network, data=data.sizes)
     same_run(folder, {"space": fields.model_dump(mode="json"), "search": settings.model_dump(mode="json")})
     torch.manual_seed(settings.seed)

@@ -1,0 +1,27 @@
+"""What NNI's manager starts ends with it, also when the manager is killed.
+
+NNI ends its trials and its tuner when it is stopped in order. Killed with -9 it cannot: a trial would then
+train on, in the folder of the one that ``nnictl resume`` starts again under its id, and the tuner would take
+the new manager for its own and bring it into an error.
+"""
+
+import os
+import signal
+import time
+from threading import Thread
+
+import psutil
+
+
+def end_with_manager() -> None:
+    """Ends this process soon after the manager that it belongs to; does nothing where there is none."""
+    for ancestor in psutil.Process().parents():
+        if any(argument.endswith("main.js") for argument in ancestor.cmdline()):
+            Thread(target=_watch, args=(ancestor,), daemon=True).start()
+            return
+
+
+def _watch(manager: psutil.Process) -> None:
+    while manager.is_running() and manager.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,268 @@
+"""NNI's manager: starts, resumes, follows and stops the experiment of a configuration file.
+
+An experiment is named by its folder, ``<working directory>/<id>``. The manager is a process of its own that
+outlives the one which started it, as with ``nnictl``; what is started here can be stopped there, and the other
+way round.
+"""
+
+import re
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+import requests
+
+from experiment import loopback, records
+from experiment.records import ENDED, Experiment, Trial
+from model_space.errors import InputError
+
+FIRST_PORT = 8080
+"""NNI's own default"""
+
+
+class SearchFailed(RuntimeError):
+    """An experiment came to no result: every trial failed, or the manager did. One line, with the cause."""
+
+
+def start(config_file: Path, port: int | None = None) -> Path:
+    """Starts the experiment of a configuration file; returns its folder.
+
+    Args:
+        port: of the portal; None takes the first free one from 8080 on.
+
+    Raises:
+        InputError: NNI is not there, the file is wrong, the port is in use.
+        SearchFailed: the manager did not come up.
+    """
+    return _launch(_read_config(config_file), port, action="create")
+
+
+def resume(folder: Path, port: int | None = None) -> Path:
+    """Goes on with an experiment that was stopped or killed: interrupted trials run again, from their checkpoints.
+
+    So do failed ones, which ``nnictl resume`` would leave as they are. Raises as :func:`start` does.
+    """
+    config = _recorded_config(folder)
+    _repeat_failed(folder)
+    return _launch(config, port, action="resume", id=folder.name)
+
+
+def view(folder: Path, port: int | None = None) -> Path:
+    """Shows an experiment that is over in the portal, and runs nothing. Raises as :func:`start` does."""
+    return _launch(_recorded_config(folder), port, action="view", id=folder.name)
+
+
+def follow(folder: Path, every: float = 0.5) -> Iterator[Experiment]:
+    """Yields what is recorded of a running experiment, again and again until all its trials have ended.
+
+    Args:
+        every: seconds between two looks.
+
+    Raises:
+        SearchFailed: all trials failed, or the manager ended or reports an error.
+    """
+    manager = _process(folder)
+    while True:
+        status = _status(manager)  # before the records: what it has ended is then in them
+        experiment = records.read(folder)
+        yield experiment
+        alive = [trial for trial in experiment.trials if trial.state not in ENDED]
+        if experiment.finished or (not alive and status in ("DONE", "TUNER_NO_MORE_TRIAL")):
+            break
+        if status in (None, "ERROR"):
+            word = "reports an error" if status else "has ended"
+            raise SearchFailed(f"NNI's manager {word} (log: {folder / 'log' / 'nnimanager.log'})")
+        time.sleep(every)
+    if all(trial.failed for trial in experiment.trials):
+        last = experiment.trials[-1]
+        raise SearchFailed(f"all {len(experiment.trials)} trials failed; the last one: {reason(last)}")
+
+
+def stop(folder: Path, patience: float = 60) -> None:
+    """Ends the manager and all that it started; does nothing where it does not run.
+
+    What the trials have done stays; :func:`resume` goes on with it.
+
+    Args:
+        patience: seconds after which processes that have not ended are killed.
+    """
+    manager = _process(folder)
+    if manager is None:
+        return
+    try:
+        family = [manager, *manager.children(recursive=True)]
+        manager.terminate()
+    except psutil.NoSuchProcess:
+        return
+    _, alive = psutil.wait_procs(family[:1], timeout=patience)
+    _, orphans = psutil.wait_procs(family[1:], timeout=2)
+    for process in alive + orphans:
+        process.kill()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Stops the experiment when the block is left, however: at its end, on Ctrl-C, when this process is told to end."""
+
+    def leave(number, _frame):
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        stop(folder)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def portal(folder: Path) -> str | None:
+    """The address of an experiment's web page; None where no manager runs."""
+    manager = _process(folder)
+    return f"http://127.0.0.1:{_argument(manager.cmdline(), '--port')}" if manager else None
+
+
+def reason(trial: Trial) -> str:
+    """Why a trial failed, in one line: its last error and the file that has the rest."""
+    log = trial.folder / "trial.stderr"
+    text = log.read_text(errors="replace") if log.exists() else ""
+    if trial.cancelled:
+        return "cancelled by a user"
+    if trial.state == "USER_CANCELED":
+        return f"killed from outside (out of memory?) (log: {log})"
+    return f"{_last_error(text) or 'no error message'} (log: {log})"
+
+
+def _last_error(text: str) -> str:
+    """The message of the last traceback, or the last line where there is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    begin = max((n for n, line in enumerate(lines) if line.startswith("Traceback ")), default=None)
+    if begin is not None:
+        for line in lines[begin + 1 :]:
+            if re.match(r"[\w.]+(: |$)", line):
+                return line
+    return lines[-1].strip() if lines else ""
+
+
+def _launch(config, port: int | None, action: str, id: str | None = None) -> Path:
+    """Starts NNI's manager for an experiment."""
+    from filelock import FileLock
+    from nni.experiment import Experiment as NNIExperiment
+    from nni.experiment import RunMode
+    from nni.tools.nnictl.constants import NNI_HOME_DIR
+
+    experiment = NNIExperiment(config, id)
+    experiment._action = action  # as nnictl does: NNI's own resume() would end the manager with this process
+    folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
+    if portal(folder):
+        raise InputError(f"experiment {folder.name} is running already: {portal(folder)}")
+    loopback.enable()
+    Path(NNI_HOME_DIR).mkdir(parents=True, exist_ok=True)
+    # One at a time on this machine: NNI would give the second of two managers on one port its experiment to the first.
+    with FileLock(Path(NNI_HOME_DIR, ".starting")):
+        chosen = _free_port(port)
+        try:
+            experiment.start(chosen, run_mode=RunMode.Detach)
+        except BaseException as error:
+            stop(folder, patience=2)
+            if isinstance(error, Exception):
+                log = folder / "log" / "nnimanager.log"
+                raise SearchFailed(f"NNI's manager did not start: {error} (log: {log})") from error
+            raise
+    return folder
+
+
+def _nni_config():
+    """NNI's configuration class, and its silence.
+
+    Raises:
+        InputError: NNI is not installed.
+    """
+    try:
+        import nni_node  # noqa: F401  the manager, which NNI's wheels bring for some platforms only
+        from nni.experiment.config import ExperimentConfig
+        from nni.runtime.log import silence_stdout
+    except ImportError as error:
+        raise InputError(f"NNI is not installed for this Python ({error}); `make` installs it") from None
+    silence_stdout()
+    return ExperimentConfig
+
+
+def _read_config(file: Path):
+    config_class = _nni_config()
+    if not file.is_file():
+        raise InputError(f"{file}: no such experiment configuration")
+    try:
+        config = config_class.load(file)
+        config.validate()
+    except Exception as error:  # NNI raises what it likes here
+        raise InputError(f"{file}: {' '.join(str(error).split())}") from None
+    return config
+
+
+def _recorded_config(folder: Path):
+    config_class = _nni_config()
+    config = config_class(**records.read(folder).config)
+    config.experiment_working_directory = str(folder.parent)  # it may have been moved since
+    return config
+
+
+def _repeat_failed(folder: Path) -> None:
+    """Makes failed trials interrupted ones in NNI's records, so that they are run again under their id."""
+    failed = [trial for trial in records.read(folder).trials if trial.failed and not trial.cancelled]
+    now = int(time.time() * 1000)
+    with closing(sqlite3.connect(folder / "db" / "nni.sqlite")) as database, database:
+        sql = "insert into TrialJobEvent (timestamp, trialJobId, event) values (?, ?, 'WAITING')"
+        database.executemany(sql, [(now, trial.id) for trial in failed])
+
+
+def _free_port(port: int | None) -> int:
+    """The port that was asked for, or the first free one.
+
+    Raises:
+        InputError: it is in use.
+    """
+    for candidate in [port] if port else range(FIRST_PORT, 2**16):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", candidate))
+                return candidate
+            except PermissionError:
+                raise InputError(f"port {candidate} may not be used by this user; give one above 1023") from None
+            except (OSError, OverflowError):
+                continue
+    raise InputError(f"port {port} is in use; give another one, or none to take a free one")
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The manager of an experiment, if it runs."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []  # none where the process is dead and not yet buried
+        experiment = Path(_argument(words, "--experiments-directory"), _argument(words, "--experiment-id"))
+        if words and experiment.resolve() == folder.resolve():
+            return process
+    return None
+
+
+def _argument(words: list[str], name: str) -> str:
+    return words[words.index(name) + 1] if name in words else ""
+
+
+def _status(manager: psutil.Process | None) -> str | None:
+    """NNI's word for the state of an experiment; None where its manager has ended."""
+    if manager is None:
+        return None
+    try:
+        port = _argument(manager.cmdline(), "--port")
+        return requests.get(f"http://127.0.0.1:{port}/api/v1/nni/check-status", timeout=20).json()["status"]
+    except psutil.Error:
+        return None
+    except requests.RequestException:
+        alive = manager.is_running() and manager.status() != psutil.STATUS_ZOMBIE
+        return "UNKNOWN" if alive else None

@@ -1,0 +1,34 @@
+"""What several tests share."""
+
+import pytest
+import torch
+
+from model_space.architecture import SpaceFields
+from model_space.network import DataSizes, NetworkSettings
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_one_seed():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def tiny_network(**changes) -> NetworkSettings:
+    sizes = {"hidden": 16, "heads": 2, "word_size": 8, "flat_inner": 16, "flat_size": 32}
+    return NetworkSettings(**(sizes | {"dropout": 0.0, "channel_dropout": 0.0} | changes))
+
+
+def tiny_space(backbone, **changes) -> SpaceFields:
+    """The fields of a space at tiny sizes; ``changes`` are of the network."""
+    sizes = DataSizes(feature_size=12, words=20, answers=7)
+    return SpaceFields(backbone=backbone, network=tiny_network(**changes), data=sizes)
+
+
+def tiny_batch(batch: int = 3, regions: int = 7, tokens: int = 6) -> list[torch.Tensor]:
+    """Regions, their mask, tokens, their mask; in double precision. The first row is whole, others are padded."""
+    region_mask = torch.arange(regions) < torch.randint(1, regions + 1, (batch, 1))
+    token_mask = torch.arange(tokens) < torch.randint(1, tokens + 1, (batch, 1))
+    region_mask[0] = token_mask[0] = True
+    features = torch.randn(batch, regions, 12, dtype=torch.float64) * region_mask[..., None]
+    words = torch.randint(1, 20, (batch, tokens)) * token_mask
+    return [features, region_mask, words, token_mask]

@@ -1,0 +1,51 @@
+"""MCAN against mcan-vqa's own figures."""
+
+import pytest
+import reference
+import torch
+from conftest import tiny_batch, tiny_space
+
+from model_space.architecture import Architecture
+from model_space.mcan import MCANSettings
+from model_space.network import DataSizes, Network, NetworkSettings
+
+
+def mcan_like(arrays, config) -> Network:
+    sizes = DataSizes(
+        feature_size=config["IMG_FEAT_SIZE"],
+        words=len(arrays["state/embedding.weight"]),
+        answers=len(arrays["state/proj.weight"]),
+    )
+    settings = NetworkSettings(
+        hidden=config["HIDDEN_SIZE"],
+        heads=config["MULTI_HEAD"],
+        word_size=config["WORD_EMBED_SIZE"],
+        flat_inner=config["FLAT_MLP_SIZE"],
+        flat_size=config["FLAT_OUT_SIZE"],
+        glimpses=config["FLAT_GLIMPSES"],
+        dropout=config["DROPOUT_R"],
+    )
+    return Network(MCANSettings(layers=config["LAYER"]), settings, sizes)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_equals_the_reference(dtype, tolerance):
+    arrays, config = reference.load("mcan.npz")
+    network = mcan_like(arrays, config).to(dtype).eval()
+    network.load_state_dict(reference.state(arrays, reference.MCAN_NAMES))
+    image, question = torch.from_numpy(arrays["image"]).to(dtype), torch.from_numpy(arrays["question"])
+    answer = network(image, image.abs().sum(-1) > 0, question, question > 0).sigmoid()
+    torch.testing.assert_close(answer.double(), torch.from_numpy(arrays["probability"]), rtol=0, atol=tolerance)
+
+
+def test_stacking_guides_each_layer_by_the_question_of_its_depth():
+    """Encoder-decoder and stacking share their weights; they agree at one layer and differ at two."""
+    batch = tiny_batch()
+    for layers, equal in ((1, True), (2, False)):
+        networks = [
+            Architecture(tiny_space(MCANSettings(form=form, layers=layers)), {}).network().double().eval()
+            for form in ("encoder_decoder", "stacking")
+        ]
+        networks[1].load_state_dict(networks[0].state_dict())
+        answers = [network(*batch) for network in networks]
+        assert torch.allclose(*answers) == equal

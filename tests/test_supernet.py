@@ -1,0 +1,196 @@
+"""The supernet: at a sample it is the frozen network, and its exact step has the gradients of the plain form."""
+
+import pytest
+import torch
+from conftest import tiny_batch, tiny_network, tiny_space
+from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
+from torch.nn import functional
+
+from model_space.architecture import Architecture, random_choices
+from model_space.network import Network
+from model_space.stacked import StackedSettings
+from trainer.strategies.darts import Darts
+from trainer.strategies.gumbel_darts import GumbelDarts
+from trainer.strategies.snas import SampledInput, SampledLayer, Snas
+from trainer.strategies.supernet import (
+    architecture_parameters,
+    at_sample,
+    derive,
+    distribution,
+    draw,
+    entropy,
+    mixed_modules,
+)
+
+FORMS = [StackedSettings(edges=edges, cells=2, nodes=3) for edges in ("all", "one")]
+STRATEGIES = {
+    "snas": lambda: Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)),
+    "darts": lambda: Darts(architecture_lr=1e-3),
+    "gumbel_darts": lambda: GumbelDarts(architecture_lr=1e-3, temperature=(1.0, 1.0)),
+}
+
+
+def supernet_of(form: StackedSettings, strategy: str = "snas", **network) -> Network:
+    space = tiny_space(form, **network)
+    return STRATEGIES[strategy]().mutate_model(Network(form, space.network, space.data)).double()
+
+
+def weights_at(supernet: Network, choices: dict) -> dict[str, torch.Tensor]:
+    """The supernet's weights under the names of the network frozen at a sample."""
+    layers = [(name, m) for name, m in supernet.named_modules() if isinstance(m, DifferentiableMixedLayer)]
+    weights = {}
+    for name, weight in supernet.state_dict().items():
+        for prefix, layer in layers:
+            if name.startswith(f"{prefix}."):
+                candidate, _, rest = name.removeprefix(f"{prefix}.").partition(".")
+                name = f"{prefix}.{rest}" if candidate == choices[layer.label] else ""
+                break
+        if name and not name.endswith("_arch_alpha"):
+            weights[name] = weight
+    return weights
+
+
+def loss_of(network, batch) -> torch.Tensor:
+    logits = network(*batch)
+    target = torch.linspace(0, 1, logits.numel(), dtype=torch.float64).view_as(logits)
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.edges)
+def test_supernet_at_a_sample_is_the_frozen_network(form, strategy, seed):
+    supernet = supernet_of(form, strategy)
+    choices = random_choices(tiny_space(form), seed)
+    frozen = Architecture(tiny_space(form), choices).network().double()
+    frozen.load_state_dict(weights_at(supernet, choices))
+    batch = tiny_batch()
+    with at_sample(supernet, choices):
+        loss = loss_of(supernet, batch)
+        loss.backward()
+    frozen_loss = loss_of(frozen, batch)
+    frozen_loss.backward()
+    torch.testing.assert_close(loss, frozen_loss, rtol=1e-10, atol=0)
+    gradients = {name: p.grad for name, p in supernet.named_parameters()}
+    at_choices = weights_at(supernet, choices).keys()
+    by_pointer = {p.data_ptr(): name for name, p in supernet.named_parameters()}
+    ours = {name: gradients[by_pointer[w.data_ptr()]] for name, w in weights_at(supernet, choices).items()}
+    compared = 0
+    for name, p in frozen.named_parameters():
+        assert name in at_choices
+        if p.grad is None:  # a node that nothing is computed from, after a `none`
+            assert ours[name] is None or not ours[name].any()
+        else:
+            torch.testing.assert_close(ours[name], p.grad, rtol=1e-8, atol=1e-10)
+            compared += 1
+    assert compared > 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.edges)
+def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, monkeypatch):
+    """Every candidate computed and multiplied by its entry of the one-hot: NNI's own mixed layers."""
+    supernet = supernet_of(form)
+    choices = random_choices(tiny_space(form), seed)
+    batch = tiny_batch()
+
+    def step():
+        supernet.zero_grad()
+        with at_sample(supernet, choices) as samples:
+            for sample in samples.values():
+                sample.value.requires_grad_()
+            loss = loss_of(supernet, batch)
+            loss.backward()
+        one_hot = {label: sample.value.grad for label, sample in samples.items()}
+        return loss, {n: p.grad for n, p in supernet.named_parameters()}, one_hot
+
+    exact_loss, exact_weights, exact_one_hot = step()
+    monkeypatch.setattr(SampledLayer, "forward", DifferentiableMixedLayer.forward)
+    monkeypatch.setattr(SampledInput, "forward", DifferentiableMixedInput.forward)
+    plain_loss, plain_weights, plain_one_hot = step()
+
+    torch.testing.assert_close(exact_loss, plain_loss, rtol=1e-12, atol=0)
+    assert any(gradient.any() for gradient in plain_one_hot.values())
+    for label, gradient in plain_one_hot.items():
+        torch.testing.assert_close(exact_one_hot[label], gradient, rtol=1e-10, atol=1e-10)
+    for name, gradient in plain_weights.items():
+        if exact_weights[name] is None:
+            assert gradient is None or not gradient.any(), name
+        else:
+            torch.testing.assert_close(exact_weights[name], gradient, rtol=1e-10, atol=1e-10)
+
+
+def test_layers_of_one_label_share_the_draw_and_the_parameter():
+    supernet = supernet_of(FORMS[0])
+    by_label = {}
+    for module in mixed_modules(supernet):
+        by_label.setdefault(module.label, []).append(module)
+    assert all(len(modules) == 2 for modules in by_label.values())  # one a cell
+    for first, second in by_label.values():
+        assert first._arch_alpha is second._arch_alpha
+        assert first._softmax is second._softmax
+    first, other = (modules[0] for modules in list(by_label.values())[:2])
+    assert first._softmax is not other._softmax
+
+
+def test_draws_follow_the_distribution():
+    torch.manual_seed(1)
+    module = mixed_modules(supernet_of(FORMS[1]))[0]
+    module._arch_alpha.data = torch.tensor([2.0, 1.0, 0.0, 0.0, -1.0])[: len(module._arch_alpha)].double()
+    counts = torch.zeros_like(module._arch_alpha)
+    for _ in range(3000):
+        draw(module._softmax, module._arch_alpha, temperature=0.5)
+        assert module._softmax.value[module._softmax.index] == 1
+        counts += module._softmax.value.detach()
+    torch.testing.assert_close(counts / 3000, module._arch_alpha.softmax(-1).detach(), rtol=0, atol=0.04)
+
+
+def test_derived_is_the_most_probable_and_the_order_is_the_networks():
+    supernet = supernet_of(FORMS[1])
+    for parameter in architecture_parameters(supernet).values():
+        parameter.data = torch.arange(len(parameter), dtype=torch.float64)
+    choices = derive(supernet)
+    assert choices["image_node3_input"] == [2]
+    assert choices["question_node1_operation"] == "guided_attention"
+    assert list(distribution(supernet)) == list(dict.fromkeys(m.label for m in mixed_modules(supernet)))
+    assert sum(distribution(supernet)["image_node2_operation"].values()) == pytest.approx(1)
+
+
+def test_entropy_is_one_where_nothing_is_decided_and_zero_where_all_is():
+    assert entropy({"a": {"x": 0.5, "y": 0.5}, "b": {"0": 1.0}}) == pytest.approx(1)
+    assert entropy({"a": {"x": 1.0, "y": 0.0}}) == 0
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.edges)
+def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(form):
+    space = tiny_space(form)
+    for seed in range(3):
+        network = Architecture(space, random_choices(space, seed)).network().double().eval()
+        regions, region_mask, tokens, token_mask = tiny_batch()
+        answer = network(regions, region_mask, tokens, token_mask)
+        other_padding = regions + 5 * ~region_mask[..., None]
+        torch.testing.assert_close(network(other_padding, region_mask, tokens, token_mask), answer)
+        torch.testing.assert_close(network(regions, region_mask, tokens + 3 * ~token_mask, token_mask), answer)
+        order = torch.randperm(regions.size(1))
+        torch.testing.assert_close(network(regions[:, order], region_mask[:, order], tokens, token_mask), answer)
+        for row in range(3):  # alone and trimmed, as in the batch
+            n, t = region_mask[row].sum(), token_mask[row].sum()
+            alone = [regions[row : row + 1, :n], region_mask[row : row + 1, :n]]
+            alone += [tokens[row : row + 1, :t], token_mask[row : row + 1, :t]]
+            torch.testing.assert_close(network(*alone)[0], answer[row])
+
+
+def test_nothing_everywhere_is_defined():
+    space = tiny_space(FORMS[0])
+    choices = {label: "none" for label in random_choices(space, 0)}
+    network = Architecture(space, choices).network().double()
+    assert network(*tiny_batch()).isfinite().all()
+
+
+def test_channel_dropout_is_one_mask_for_all_positions():
+    space = tiny_space(FORMS[1], channel_dropout=0.5)
+    network = Architecture(space, random_choices(space, 0)).network()
+    dropped = network.backbone.after["image"].channel_dropout(torch.ones(4, 9, 16))
+    assert (dropped == dropped[:, :1]).all()
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert tiny_network().channel_dropout == 0
