@@ -68,7 +68,10 @@ def follow(folder: Path, every: float = 0.5) -> Iterator[Experiment]:
     """
     manager = _process(folder)
     while True:
-        status = _status(manager)  # before the records: what it has ended is then in them
+        # The status before the records: what has ended by then is in them.
+        if (status := _status(manager)) is None:
+            manager = _process(folder)  # a new one, if it was resumed meanwhile
+            status = _status(manager)
         experiment = records.read(folder)
         yield experiment
         alive = [trial for trial in experiment.trials if trial.state not in ENDED]
@@ -154,7 +157,6 @@ def _launch(config, port: int | None, action: str, id: str | None = None) -> Pat
     from filelock import FileLock
     from nni.experiment import Experiment as NNIExperiment
     from nni.experiment import RunMode
-    from nni.tools.nnictl.constants import NNI_HOME_DIR
 
     experiment = NNIExperiment(config, id)
     experiment._action = action  # as nnictl does: NNI's own resume() would end the manager with this process
@@ -162,9 +164,10 @@ def _launch(config, port: int | None, action: str, id: str | None = None) -> Pat
     if portal(folder):
         raise InputError(f"experiment {folder.name} is running already: {portal(folder)}")
     loopback.enable()
-    Path(NNI_HOME_DIR).mkdir(parents=True, exist_ok=True)
-    # One at a time on this machine: NNI would give the second of two managers on one port its experiment to the first.
-    with FileLock(Path(NNI_HOME_DIR, ".starting")):
+    home = Path.home() / "nni-experiments"  # where NNI keeps its list of experiments
+    home.mkdir(exist_ok=True)
+    # One at a time: where two managers start on one port, NNI gives the experiment of the second to the first.
+    with FileLock(home / ".starting"):
         chosen = _free_port(port)
         try:
             experiment.start(chosen, run_mode=RunMode.Detach)

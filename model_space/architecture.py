@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import pydantic
+import torch
 from nni.mutable import CategoricalMultiple
 from nni.nas.space import model_context
 from torch import nn
 
 from model_space.errors import InputError
 from model_space.mcan import MCANSettings
-from model_space.network import DataSizes, Network, NetworkSettings, SpaceSettings, empty_network
+from model_space.network import DataSizes, Network, NetworkSettings, SpaceSettings, empty_network, parameter_count
 from model_space.stacked import StackedSettings
 
 FORMAT = 1
@@ -52,6 +53,11 @@ class Architecture:
         """A network of this architecture, with new weights."""
         with model_context(self.choices):
             return Network(self.space.backbone, self.space.network, self.space.data)
+
+    def parameters(self) -> int:
+        """How many weights the network has; makes none of them."""
+        with torch.device("meta"):
+            return parameter_count(self.network())
 
     def to_json(self) -> str:
         content = asdict(self) | {"format": FORMAT, "space": flat(self.space)}

@@ -31,7 +31,9 @@ COLUMN = 140  # from a node to the next
 ROW = 44  # from an edge that passes over nodes to one that passes over one more
 LANES = 160  # from the image's nodes to the question's
 NODE = 15  # radius
+SHADE = 26  # from a node to the end of the shade behind it
 CHIP = 60, 28  # an operation's box
+CELL = 110  # x of the cell's left side
 NODE_0 = 245  # x of node 0: left of it are the inputs
 MARGIN = 24
 
@@ -53,7 +55,8 @@ class Edge:
         return STREAMS[1 - STREAMS.index(self.stream)]
 
     def __str__(self) -> str:
-        return f"{self.operation} of {self.source}" + (f", guided by {self.guide} {self.source}" if self.guide else "")
+        guide = f", guided by {self.guide} {self.source}" if self.guide else ""
+        return f"{self.operation} of {self.source}{guide}"
 
 
 def edges(architecture: Architecture) -> list[Edge]:
@@ -139,7 +142,7 @@ def svg(architecture: Architecture) -> str:
     top = 58 + 16 * len(lines)  # of the cell
     image_y = top + max(52 + _height(spans["image"]), 80)
     lanes = {"image": image_y, "question": image_y + LANES}
-    bottom = lanes["question"] + 40 + _height(spans["question"])
+    bottom = lanes["question"] + 46 + _height(spans["question"])
     notes = textwrap.wrap(_notes(space.edges), (width - 2 * MARGIN) // 6)
     height = bottom + 22 + 16 * len(notes)
 
@@ -147,17 +150,17 @@ def svg(architecture: Architecture) -> str:
     picture.label(MARGIN, 30, headline(architecture), size=16, weight="bold", anchor="start")
     for i, line in enumerate(lines):
         picture.label(MARGIN, 50 + 16 * i, line, colour=SOFT, anchor="start")
-    picture.box((right + 110) / 2, (top + bottom) / 2, right - 110, bottom - top, fill="#fafafa", stroke=FAINT, radius=14)
+    middle = (right + CELL) / 2, (top + bottom) / 2
+    picture.box(*middle, right - CELL, bottom - top, fill="#fafafa", stroke=FAINT, radius=14)
     times = f"cell, × {space.cells}" if space.cells > 1 else "cell"
-    picture.label(124, top + 22, times, size=14, weight="bold", anchor="start")
+    picture.label(CELL + 14, top + 22, times, size=14, weight="bold", anchor="start")
 
     for stream, y in lanes.items():
-        picture.box(  # the nodes that the output is the mean of
-            (_x(1) + _x(space.nodes)) / 2, y, _x(space.nodes) - _x(1) + 52, 2 * NODE + 14, fill="#e5e9f0", radius=22
-        )
+        first, last = _x(1), _x(space.nodes)  # their mean is the output
+        picture.box((first + last) / 2, y, last - first + 2 * SHADE, 2 * NODE + 14, fill="#e5e9f0", radius=22)
         _fixed(picture, stream, y, space.nodes, mean_x, right)
-    # Edges first, what they join on top.
-    for edge in drawn:
+    # From the back to the front: edges without operation, the others, what they join.
+    for edge in sorted(drawn, key=lambda edge: edge.operation != "none"):
         _edge(picture, edge, lanes)
     for stream, y in lanes.items():
         for node in range(space.nodes + 1):
@@ -173,10 +176,9 @@ def svg(architecture: Architecture) -> str:
 def _notes(form: str) -> str:
     return (
         "Filled: chosen by the search. Outlined: the same in every architecture. Dashed: the state of the other "
-        "stream, which guides. Shaded: the nodes whose mean is the output. "
-    ) + ("A node sums its edges and normalises the sum. " if form == "all" else "") + (
-        "Both inputs of the first cell are the image's regions and the question's words."
-    )
+        "stream, which guides. Shaded: the nodes whose mean is the output. Both inputs of the first cell are the "
+        "image's regions and the question's words."
+    ) + (" A node sums its edges and normalises the sum." if form == "all" else "")
 
 
 def _x(node: int) -> float:
@@ -232,7 +234,7 @@ def _fixed(picture: "_Picture", stream: str, y: float, nodes: int, mean_x: float
         picture.line(f"M{MARGIN + 60} {y + dy} L133 {y + dy}")
         picture.line(f"M190 {y + dy} L{_x(0) - NODE - 1} {y + dy / 4}")
         picture.operation(165, y + dy, "feed_forward")
-    picture.line(f"M{_x(nodes) + 26} {y} L{mean_x - 23} {y}")
+    picture.line(f"M{_x(nodes) + SHADE} {y} L{mean_x - 23} {y}")
     picture.line(f"M{mean_x + 20} {y} L{right + 43} {y}")
     picture.line(f"M{right + 105} {y} L{right + 133} {y}")
     picture.box(mean_x, y, 42, 22, fill="white", stroke=INK, radius=11)
@@ -288,9 +290,7 @@ class _Picture:
         weight: str = "normal",
         anchor: str = "middle",
     ) -> None:
-        self._add(
-            "text", x=x, y=y, font_size=size, fill=colour, font_weight=weight, text_anchor=anchor
-        ).text = words
+        self._add("text", x=x, y=y, font_size=size, fill=colour, font_weight=weight, text_anchor=anchor).text = words
 
     def box(
         self, x: float, y: float, width: float, height: float, fill: str, stroke: str = "none", radius: float = 6

@@ -69,8 +69,7 @@ def test_equals_the_definition(answers):
     def accuracy_by_definition(answer, given):
         if len(set(given)) > 1:
             given = [
-                {"yes": "yes", "no": "no", "2": "2", "two": "2"}.get(each.split()[-1].lower(), "")
-                for each in given
+                {"yes": "yes", "no": "no", "2": "2", "two": "2"}.get(each.split()[-1].lower(), "") for each in given
             ]
         nine = [given[:left] + given[left + 1 :] for left in range(10)]
         return 100 * sum(min(1, others.count(answer) / 3) for others in nine) / 10

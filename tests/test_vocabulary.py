@@ -39,9 +39,7 @@ def test_answers_are_ordered_by_count_then_alphabet_and_counted_normalised():
     assert Vocabulary.build(QUESTIONS, annotations[::-1], 1).answers == ("2", "yes", "b", "c", "dog", "no")
 
 
-@pytest.mark.parametrize(
-    ("annotations", "most"), [(annotations_of("no", "yes", "no"), "'no', given 2"), ([], "none")]
-)
+@pytest.mark.parametrize(("annotations", "most"), [(annotations_of("no", "yes", "no"), "'no', given 2"), ([], "none")])
 def test_no_answer_is_frequent_enough(annotations, most):
     with pytest.raises(InputError, match=f"^min_answer_count: 9 leaves no training answer.*{most}"):
         Vocabulary.build(QUESTIONS, annotations, 9)

@@ -115,9 +115,7 @@ def test_long_questions_and_many_regions_lose_their_end(files, vocabulary, datas
     short = VQADataset(*files, vocabulary, max_tokens=3, max_regions=2)
     whole, cut = (each.__getitems__(range(N_QUESTIONS)) for each in (dataset, short))
     assert cut.tokens.shape[1] == 3 and cut.regions.shape[1] == 2
-    assert torch.equal(cut.tokens, whole.tokens[:, :3]) and torch.equal(
-        cut.token_mask, whole.token_mask[:, :3]
-    )
+    assert torch.equal(cut.tokens, whole.tokens[:, :3]) and torch.equal(cut.token_mask, whole.token_mask[:, :3])
     assert torch.equal(cut.regions, whole.regions[:, :2]) and torch.equal(cut.boxes, whole.boxes[:, :2])
 
 
@@ -204,14 +202,10 @@ def test_files_that_are_not_there(files, vocabulary, tmp_path):
         files.features,
         vocabulary,
     )
-    refuse(
-        "nothing.json: cannot read the annotations file", files.questions, nothing, files.features, vocabulary
-    )
+    refuse("nothing.json: cannot read the annotations file", files.questions, nothing, files.features, vocabulary)
     refuse("cannot read the questions file: Is a directory", tmp_path, None, files.features, vocabulary)
     refuse("nothing.json: cannot read the folder of features", files.questions, None, nothing, vocabulary)
-    refuse(
-        "cannot read the folder of features: Not a dir", files.questions, None, files.questions, vocabulary
-    )
+    refuse("cannot read the folder of features: Not a dir", files.questions, None, files.questions, vocabulary)
 
 
 def test_swapped_files(files, vocabulary):
@@ -289,9 +283,7 @@ def test_wrong_annotations(files, vocabulary, tmp_path, change, message):
 def test_the_same_question_twice(files, vocabulary, tmp_path):
     path = tmp_path / "questions.json"
     change_json(files.questions, path, lambda questions: questions.extend(questions[:4]))
-    refuse(
-        "4 question ids occur more than once: 1000, 1001, 1002, ...", path, None, files.features, vocabulary
-    )
+    refuse("4 question ids occur more than once: 1000, 1001, 1002, ...", path, None, files.features, vocabulary)
 
 
 def test_a_vocabulary_of_other_data(files, vocabulary):
@@ -309,9 +301,7 @@ def test_an_image_without_features(files, vocabulary, tmp_path):
     questions = read_questions(files.questions)
     image_id = questions[0]["image_id"]
     next(features.glob(f"*_{image_id:012d}.*")).unlink()
-    message = (
-        f"no features of image {image_id}, which question 1000 of .*missing: 1.*_{image_id:012d}.jpg.npz"
-    )
+    message = f"no features of image {image_id}, which question 1000 of .*missing: 1.*_{image_id:012d}.jpg.npz"
     refuse(f"{features}: {message}", files.questions, None, features, vocabulary)
 
 
@@ -394,9 +384,7 @@ def test_files_that_are_no_npz(files, vocabulary, tmp_path):
     np.save(one_array, np.ones((6, 3), "f4"))
     for content in (b"", b"no zip at all", whole[: len(whole) // 2], whole[:-1], one_array.getvalue()):
         path.write_bytes(content)
-        refuse(
-            f"^{path}: broken, or not an .npz of plain arrays", files.questions, None, features, vocabulary
-        )
+        refuse(f"^{path}: broken, or not an .npz of plain arrays", files.questions, None, features, vocabulary)
 
 
 def test_an_array_that_says_it_is_huge(files, vocabulary, tmp_path):

@@ -10,7 +10,8 @@ chosen candidate's weights and input have a gradient. So the chosen one runs as 
 in the backward pass, when ``g`` is known. The gradients are those of the plain form; with dropout the masks of the
 candidates that were not chosen are other draws of the same distribution.
 
-A weight that took no part in a step has the gradient None, not zero: its moments in Adam stay as they are.
+A weight that took no part in a step has the gradient None, not zero: its moments in Adam stay as they are. (NAS-VQA
+gives it a zero, with which Adam goes on moving it by its old moments.)
 """
 
 from collections.abc import Callable, Sequence
@@ -108,7 +109,9 @@ class SnasModule(OrderedArchitecture, DartsLightningModule):
 
     def training_step(self, batch, batch_idx: int):
         architecture_optimizer = self.architecture_optimizers()
-        architecture_optimizer.zero_grad()
+        for parameter in self.arch_parameters():
+            # Zero and not None: a choice that a sampled `none` cut off has no gradient, but decays like the others.
+            parameter.grad = torch.zeros_like(parameter)
         self.draw()
         loss = self.training_module.training_step(batch, batch_idx)
         self.advance_optimization(loss, batch_idx)

@@ -1,0 +1,26 @@
+# make search: the whole search on the embedded data. make test, make lint: for those who change it.
+PYTHON ?= python3
+
+search: .venv/installed
+	.venv/bin/python launch.py
+
+test: .venv/installed-dev
+	.venv/bin/python -m pytest
+
+lint: .venv/installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+.venv/installed: requirements.txt experiment/loopback.py experiment/loopback.js
+	@$(PYTHON) experiment/supported.py
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet "$$(grep -o '^torch==[^ ]*' requirements.txt)"
+	.venv/bin/pip install --quiet -r requirements.txt
+	.venv/bin/python -m experiment.loopback
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	.venv/bin/pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+.PHONY: search test lint

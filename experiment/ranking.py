@@ -1,0 +1,66 @@
+"""What the search thinks of every candidate: the probabilities that its architecture parameters give."""
+
+from collections.abc import Mapping
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+Probabilities = Mapping[str, Mapping[str, float]]
+"""label → candidate → probability"""
+
+MOVED = 0.01
+"""how far a probability must be from uniform: the noise that the parameters start with gives about 0.0003"""
+
+
+def ranking(probabilities: Probabilities) -> Group:
+    """A line a choice: the percentage of each candidate, the chosen one marked, and its lead over the second.
+
+    Choices with candidates in common share a table. A warning follows where nothing was learned.
+    """
+    warning = unmoved(probabilities)
+    parts: list = [_table(choices) for choices in _with_common_candidates(probabilities)]
+    return Group(*parts, *([Text(warning, style="yellow")] if warning else []))
+
+
+def unmoved(probabilities: Probabilities) -> str | None:
+    """A warning in words when no choice is further from uniform than chance."""
+    open_choices = [list(each.values()) for each in probabilities.values() if len(each) > 1]
+    furthest = max((abs(p - 1 / len(each)) for each in open_choices for p in each), default=None)
+    if furthest is None or furthest > MOVED:
+        return None
+    return (
+        f"the search did not move the architecture parameters: no probability of its {len(open_choices)} choices is "
+        f"further than {100 * furthest:.2f} points from uniform, so what it derives is left to chance; "
+        "more epochs or a larger learning rate of the architecture may help"
+    )
+
+
+def _with_common_candidates(probabilities: Probabilities) -> list[dict[str, Mapping[str, float]]]:
+    groups: list[dict[str, Mapping[str, float]]] = []
+    for label, each in probabilities.items():
+        group = next((group for group in groups if each.keys() & set().union(*group.values())), None)
+        if group is None:
+            groups.append(group := {})
+        group[label] = each
+    return groups
+
+
+def _table(choices: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("choice, % by candidate", no_wrap=True)
+    candidates = list(dict.fromkeys(candidate for each in choices.values() for candidate in each))
+    for candidate in candidates:
+        table.add_column(Text(candidate.replace("_", " ")), justify="right")
+    table.add_column("lead", justify="right")
+    for label, each in choices.items():
+        best, *others = sorted(each, key=each.__getitem__, reverse=True)
+        cells = [
+            Text(f"{'*' if candidate == best else ''}{100 * each[candidate]:.1f}", "bold" if candidate == best else "")
+            if candidate in each
+            else ""
+            for candidate in candidates
+        ]
+        lead = f"{100 * (each[best] - each[others[0]]):.1f}" if others else "–"
+        table.add_row(Text(label), *cells, lead)
+    return table
