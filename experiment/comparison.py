@@ -54,7 +54,9 @@ def compare(
     workers, threads = shares(len(missing))
     context = multiprocessing.get_context("spawn")  # forked processes inherit torch's threads in a broken state
     with ProcessPoolExecutor(max(workers, 1), context, initializer=_begin, initargs=(threads, settings)) as pool:
-        running: set[Future] = {pool.submit(_train, architecture, folder / name) for name, architecture in missing.items()}
+        running: set[Future] = {
+            pool.submit(_train, architecture, folder / name) for name, architecture in missing.items()
+        }
         while running:
             done, running = wait(running, timeout=0.5)
             watch({name: read_curve(folder / name) for name in architectures})

@@ -5,17 +5,26 @@ outlives the one which started it, as with ``nnictl``; what is started here can 
 way round.
 """
 
+import importlib.util
 import re
 import signal
 import socket
 import sqlite3
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import requests
+import yaml
+from filelock import FileLock
+from nni.experiment import Experiment as NNIExperiment
+from nni.experiment import RunMode, launcher
+from nni.experiment.config import ExperimentConfig, utils
+from nni.runtime.log import silence_stdout
 
 from experiment import loopback, records
 from experiment.records import ENDED, Experiment, Trial
@@ -75,11 +84,11 @@ def follow(folder: Path, every: float = 0.5) -> Iterator[Experiment]:
         experiment = records.read(folder)
         yield experiment
         alive = [trial for trial in experiment.trials if trial.state not in ENDED]
-        if experiment.finished or (not alive and status in ("DONE", "TUNER_NO_MORE_TRIAL")):
+        if experiment.finished or (not alive and status and status["status"] in ("DONE", "TUNER_NO_MORE_TRIAL")):
             break
-        if status in (None, "ERROR"):
-            word = "reports an error" if status else "has ended"
-            raise SearchFailed(f"NNI's manager {word} (log: {folder / 'log' / 'nnimanager.log'})")
+        if status is None or status["status"] == "ERROR":
+            what = f"reports an error: {_last_error(_log(folder).read_text())}" if status else "has ended"
+            raise SearchFailed(f"NNI's manager {what} (log: {_log(folder)})")
         time.sleep(every)
     if all(trial.failed for trial in experiment.trials):
         last = experiment.trials[-1]
@@ -152,18 +161,23 @@ def _last_error(text: str) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _launch(config, port: int | None, action: str, id: str | None = None) -> Path:
-    """Starts NNI's manager for an experiment."""
-    from filelock import FileLock
-    from nni.experiment import Experiment as NNIExperiment
-    from nni.experiment import RunMode
+def _log(folder: Path) -> Path:
+    """What the manager and the tuner printed."""
+    return folder / "log" / "nnictl_stderr.log"
 
+
+def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | None = None) -> Path:
+    """Starts NNI's manager for an experiment."""
+    if importlib.util.find_spec("nni_node") is None:
+        raise InputError("NNI's manager is not installed: NNI has no package for this Python or this platform")
     experiment = NNIExperiment(config, id)
     experiment._action = action  # as nnictl does: NNI's own resume() would end the manager with this process
     folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
     if portal(folder):
         raise InputError(f"experiment {folder.name} is running already: {portal(folder)}")
     loopback.enable()
+    silence_stdout()
+    launcher._check_rest_server = partial(_wait_for_manager, folder)
     home = Path.home() / "nni-experiments"  # where NNI keeps its list of experiments
     home.mkdir(exist_ok=True)
     # One at a time: where two managers start on one port, NNI gives the experiment of the second to the first.
@@ -174,43 +188,50 @@ def _launch(config, port: int | None, action: str, id: str | None = None) -> Pat
         except BaseException as error:
             stop(folder, patience=2)
             if isinstance(error, Exception):
-                log = folder / "log" / "nnimanager.log"
-                raise SearchFailed(f"NNI's manager did not start: {error} (log: {log})") from error
+                raise SearchFailed(f"NNI's manager did not start: {error} (log: {_log(folder)})") from error
             raise
     return folder
 
 
-def _nni_config():
-    """NNI's configuration class, and its silence.
+def _wait_for_manager(folder: Path, port: int, url_prefix: str | None = None) -> None:
+    """Until the manager answers; NNI itself gives up after three seconds, which a busy machine exceeds."""
+    deadline = time.monotonic() + 60
+    while True:
+        status = _status(_process(folder))
+        if status and status["status"] != "NO_ANSWER":
+            return
+        if status is None or time.monotonic() > deadline:
+            raise RuntimeError(f"no answer on port {port}")
+        time.sleep(0.2)
 
-    Raises:
-        InputError: NNI is not installed.
-    """
+
+def _read_config(file: Path) -> ExperimentConfig:
+    """The experiment of a configuration file, as NNI checks it."""
     try:
-        import nni_node  # noqa: F401  the manager, which NNI's wheels bring for some platforms only
-        from nni.experiment.config import ExperimentConfig
-        from nni.runtime.log import silence_stdout
-    except ImportError as error:
-        raise InputError(f"NNI is not installed for this Python ({error}); `make` installs it") from None
-    silence_stdout()
-    return ExperimentConfig
-
-
-def _read_config(file: Path):
-    config_class = _nni_config()
-    if not file.is_file():
-        raise InputError(f"{file}: no such experiment configuration")
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: no experiment configuration here ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(space := content.get("searchSpace"), dict):
+        raise InputError(f"{file}: searchSpace is missing, or not a section")
+    for key, values in space.items():
+        if not isinstance(values, dict) or not (values.get("_type") and values.get("_value")):
+            raise InputError(f"{file}: searchSpace.{key} is {values!r}, expected as in {{_type: choice, _value: [0]}}")
+    utils.set_base_path(file.resolve().parent)
     try:
-        config = config_class.load(file)
+        config = ExperimentConfig(**content)
         config.validate()
-    except Exception as error:  # NNI raises what it likes here
-        raise InputError(f"{file}: {' '.join(str(error).split())}") from None
+    except Exception as error:  # NNI raises what it likes here, also assertions without a word
+        words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        raise InputError(f"{file}: NNI refuses it: {' '.join(words.split())}") from None
+    finally:
+        utils.unset_base_path()
     return config
 
 
-def _recorded_config(folder: Path):
-    config_class = _nni_config()
-    config = config_class(**records.read(folder).config)
+def _recorded_config(folder: Path) -> ExperimentConfig:
+    config = ExperimentConfig(**records.read(folder).config)
     config.experiment_working_directory = str(folder.parent)  # it may have been moved since
     return config
 
@@ -257,15 +278,17 @@ def _argument(words: list[str], name: str) -> str:
     return words[words.index(name) + 1] if name in words else ""
 
 
-def _status(manager: psutil.Process | None) -> str | None:
-    """NNI's word for the state of an experiment; None where its manager has ended."""
+def _status(manager: psutil.Process | None) -> dict | None:
+    """What a manager says of its state: status (NNI's word) and errors; None where it has ended."""
     if manager is None:
         return None
     try:
         port = _argument(manager.cmdline(), "--port")
-        return requests.get(f"http://127.0.0.1:{port}/api/v1/nni/check-status", timeout=20).json()["status"]
+        answer = requests.get(f"http://127.0.0.1:{port}/api/v1/nni/check-status", timeout=20)
+        answer.raise_for_status()
+        return answer.json()
     except psutil.Error:
         return None
     except requests.RequestException:
         alive = manager.is_running() and manager.status() != psutil.STATUS_ZOMBIE
-        return "UNKNOWN" if alive else None
+        return {"status": "NO_ANSWER", "errors": []} if alive else None

@@ -69,9 +69,10 @@ class Experiment:
     def total(self) -> float:
         """How many trials it is to have: an integer, or infinity where the configuration sets no bound."""
         total = self.config.get("maxTrialNumber", math.inf)
-        if self.config.get("tuner", {}).get("className", "").endswith("Grid"):
-            space = self.config["searchSpace"].values()
-            total = min(total, math.prod(len(choice["_value"]) for choice in space))
+        choices = self.config["searchSpace"].values()
+        grid = self.config["tuner"].get("className", "").endswith("Grid")
+        if grid and all(choice["_type"] == "choice" for choice in choices):
+            total = min(total, math.prod(len(choice["_value"]) for choice in choices))
         return total
 
     @property
@@ -133,10 +134,7 @@ def _trials(folder: Path, events) -> dict[str, Trial]:
         id, event = row["trialJobId"], row["event"]
         if not id or event == "ADD_HYPERPARAMETER":
             continue
-        default = folder / "environments" / "local-env" / "trials" / id
-        trial = trials.setdefault(id, Trial(id, len(trials) + 1, default))
-        if row["logPath"]:
-            trial.folder = Path(row["logPath"])
+        trial = trials.setdefault(id, Trial(id, len(trials) + 1, folder / "environments" / "local-env" / "trials" / id))
         if row["data"] and not trial.record:
             trial.record = json.loads(row["data"])
         if event == "USER_TO_CANCEL":

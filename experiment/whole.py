@@ -146,9 +146,7 @@ def report(found: Architecture, settings: Settings, folder: Path, console: Conso
     names["random"] = "random architecture"
     console.print(f"training {', '.join(names.values())} from new weights (checkpoints in {folder})")
     with progress_bars(console) as progress:
-        tasks = {
-            name: progress.add_task(names[name], total=settings.train.epochs, says="waiting") for name in networks
-        }
+        tasks = {name: progress.add_task(names[name], total=settings.train.epochs, says="waiting") for name in networks}
 
         def watch(curves: dict[str, list]) -> None:
             for name, curve in curves.items():
@@ -158,8 +156,8 @@ def report(found: Architecture, settings: Settings, folder: Path, console: Conso
     annotations = read_annotations(settings.data.final.annotations)
     training = read_annotations(settings.data.train.annotations)
     floors = {
-        "most frequent answer": most_frequent_answer(training, annotations),
-        "most frequent answer of the question's form": most_frequent_answer_of_form(training, annotations),
+        "floor: most frequent answer": most_frequent_answer(training, annotations),
+        "floor: most frequent of its form": most_frequent_answer_of_form(training, annotations),
     }
     rows = []
     evaluator = Evaluator(annotations)

@@ -1,5 +1,6 @@
 """What a search shows at its end: table and verdict, curves of the trials, ranking of the candidates."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -21,7 +22,7 @@ RANDOM = Row("random architecture", 50.0, {"yes/no": 70.0, "number": 45.0, "othe
 
 
 def printed(renderable, width=100) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(renderable)
     return console.export_text()
 
@@ -122,14 +123,14 @@ def test_curves_tell_the_trials_apart(tmp_path):
     trials = [
         trial(1, strategy="snas", seed=1, rate=0.1),
         trial(2, "FAILED", 1, strategy="darts", seed=1, rate=0.1),
-        trial(3, "FAILED", 0, strategy="$\\frac <b>\x00", seed=2, rate=0.1),
+        trial(3, "FAILED", 0, strategy="$\\frac$ <b>\x00", seed=2, rate=0.1),
     ]
     draw_curves(trials, tmp_path / "curves.svg")
     said = words(tmp_path / "curves.svg")
     for line in (
         "trial 1 (id1): strategy snas, seed 1",
         "trial 2 (id2): strategy darts, seed 1, failed",
-        "trial 3 (id3): strategy $\\frac <b>?, seed 2, failed before its first epoch",
+        "trial 3 (id3): strategy $\\frac$ <b>?, seed 2, failed before its first epoch",
         "all: rate 0.1",
         "validation accuracy",
         "entropy",

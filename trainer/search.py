@@ -123,7 +123,11 @@ def search(
         val_dataloaders=batches["architecture"],
         fit_kwargs={"ckpt_path": str(checkpoint) if checkpoint.exists() else None},
     )
-    strategy(RawFormatModelSpace(Network(space, network, data.sizes), evaluator), SequentialExecutionEngine())
+    supernet = strategy.initialize(
+        RawFormatModelSpace(Network(space, network, data.sizes), evaluator), SequentialExecutionEngine()
+    )
+    # Not run by the engine: that would take what the trial reports for its own, and NNI's manager would see nothing.
+    supernet.execute()
     return Architecture(fields, derive(strategy.supernet), score=curve.epochs[-1]["accuracy"])
 
 

@@ -78,6 +78,7 @@ class SampledInput(DifferentiableMixedInput):
         return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
 
     def forward(self, candidates):
+        candidates = tuple(candidates)  # a list may go on growing by what comes after, and so keep the graph alive
         if isinstance(candidates[0], Tensor):
             return sampled_sum(self._softmax, lambda k: (candidates[k],))[0]
         return sampled_sum(self._softmax, lambda k: candidates[k])

@@ -1,0 +1,29 @@
+"""Refuses, before anything is downloaded, a Python or a platform for which NNI 3.0 or this project has no packages.
+
+Runs with the standard library alone, and on old Pythons.
+"""
+
+import platform
+import sys
+
+PYTHONS = (3, 11), (3, 13)  # NumPy 2.4 begins with 3.11; NNI 3.0 imports modules that 3.14 no longer has
+PLATFORMS = {("Linux", "x86_64"), ("Darwin", "x86_64")}  # for which NNI 3.0 has a wheel, and make is there
+
+
+def complaint(version, system, machine):
+    """One line, or None where all is well."""
+    if not PYTHONS[0] <= tuple(version[:2]) <= PYTHONS[1]:
+        return (
+            "Python {}.{} is not supported: expected {}.{} to {}.{}; name another with: make PYTHON=python3.11".format(
+                version[0], version[1], *(PYTHONS[0] + PYTHONS[1])
+            )
+        )
+    if (system, machine) not in PLATFORMS:
+        return "{} on {} is not supported: NNI 3.0 has packages for Linux and macOS on x86_64 only".format(
+            system, machine
+        )
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(complaint(sys.version_info, platform.system(), platform.machine()))
