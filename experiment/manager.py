@@ -21,6 +21,7 @@ import psutil
 import requests
 import yaml
 from filelock import FileLock
+from nni.common.hpo_utils.validation import common_search_space_types
 from nni.experiment import Experiment as NNIExperiment
 from nni.experiment import RunMode, launcher
 from nni.experiment.config import ExperimentConfig, utils
@@ -215,8 +216,9 @@ def _read_config(file: Path) -> ExperimentConfig:
         raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(space := content.get("searchSpace"), dict):
         raise InputError(f"{file}: searchSpace is missing, or not a section")
-    for key, values in space.items():
-        if not isinstance(values, dict) or not (values.get("_type") and values.get("_value")):
+    for key, values in space.items():  # NNI's tuners wait for ever where this is wrong
+        right = isinstance(values, dict) and values.get("_type") in common_search_space_types
+        if not (right and isinstance(values.get("_value"), list) and values["_value"]):
             raise InputError(f"{file}: searchSpace.{key} is {values!r}, expected as in {{_type: choice, _value: [0]}}")
     utils.set_base_path(file.resolve().parent)
     try:

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from tiny_vqa import write_split
 
 from model_space.architecture import SpaceFields
 from model_space.network import DataSizes, NetworkSettings
+from trainer.data.splits import Data, DataSettings, SplitSettings, load_data
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +34,19 @@ def tiny_batch(batch: int = 3, regions: int = 7, tokens: int = 6) -> list[torch.
     features = torch.randn(batch, regions, 12, dtype=torch.float64) * region_mask[..., None]
     words = torch.randint(1, 20, (batch, tokens)) * token_mask
     return [features, region_mask, words, token_mask]
+
+
+@pytest.fixture(scope="session")
+def tiny_data_settings(tmp_path_factory) -> DataSettings:
+    """Three splits of random questions about random images."""
+    folder = tmp_path_factory.mktemp("data")
+    splits = {
+        split: SplitSettings(**write_split(folder, split, 12, questions, feature_size=12, seed=seed)._asdict())
+        for seed, (split, questions) in enumerate({"train": 96, "val": 24, "test": 24}.items(), start=1)
+    }
+    return DataSettings(**splits, min_answer_count=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_data_settings) -> Data:
+    return load_data(tiny_data_settings)

@@ -274,6 +274,7 @@ def test_port_in_use(home: Path):
         ({"trainingService": {"platform": "nowhere"}}, "platform"),
         ({"tuner": {"nam": "TPE"}}, "nam"),
         ({"searchSpace": None}, "searchSpace is missing"),
+        ({"searchSpace": {"seed": {"_type": "choise", "_value": [0]}}}, "searchSpace.seed is .*choise"),
         ({"searchSpace": {"seed": [0, 1]}}, r"searchSpace.seed is \[0, 1\], expected"),
     ],
 )

@@ -97,9 +97,10 @@ def train(
         num_sanity_val_steps=0,
     )
     checkpoint = folder / CHECKPOINT
-    trainer.fit(module, batches, ckpt_path=checkpoint if checkpoint.exists() else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, batches, ckpt_path=checkpoint if checkpoint.exists() else None)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     return checkpoint
 
 

@@ -20,7 +20,7 @@ def mixed_modules(supernet: nn.Module) -> list[MixedModule]:
 
 def architecture_parameters(supernet: nn.Module) -> dict[str, nn.Parameter]:
     """The architecture parameter of every label, in the order of the network: the same in every process."""
-    return {module.label: module._arch_alpha for module in mixed_modules(supernet)}
+    return {str(module.label): module._arch_alpha for module in mixed_modules(supernet)}
 
 
 def candidate_names(module: MixedModule) -> list[str]:
@@ -31,7 +31,8 @@ def candidate_names(module: MixedModule) -> list[str]:
 
 def distribution(supernet: nn.Module) -> dict[str, dict[str, float]]:
     """The probability of each candidate by label: the softmax of the architecture parameters, without noise."""
-    modules = {module.label: module for module in mixed_modules(supernet)}
+    # NNI's labels are of a class of their own, which a checkpoint must not hold.
+    modules = {str(module.label): module for module in mixed_modules(supernet)}
     return {
         label: dict(zip(candidate_names(module), module._arch_alpha.detach().softmax(-1).tolist(), strict=True))
         for label, module in modules.items()
@@ -53,7 +54,7 @@ def derive(supernet: nn.Module) -> Choices:
     choices: Choices = {}
     for module in mixed_modules(supernet):
         choices.update(module.export(choices))
-    return choices
+    return {str(label): chosen for label, chosen in choices.items()}
 
 
 class OneHot(nn.Module):
