@@ -14,7 +14,7 @@ from trainer.evaluate import evaluate
 from trainer.train import load_trained
 from trainer.train import train as train_network
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)  # a path stays whole
 
 
 def search(config: Path, port: int | None) -> None:

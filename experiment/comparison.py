@@ -9,10 +9,15 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiment.settings import Settings
 from model_space.architecture import Architecture, SpaceFields, random_choices, write_text
 from model_space.mcan import MCANSettings
-from trainer.callbacks import read_curve
+from trainer.callbacks import Epoch, read_curve
+from trainer.data.splits import load_data, load_split
+from trainer.evaluate import evaluate
+from trainer.train import load_trained, train
 
 RESULT = "result.json"
 DRAWS = 32
@@ -42,7 +47,7 @@ def compare(
     architectures: dict[str, Architecture],
     settings: Settings,
     folder: Path,
-    watch: Callable[[dict[str, list]], None],
+    watch: Callable[[dict[str, list[Epoch]]], None],
 ) -> dict[str, Result]:
     """Trains and evaluates each architecture in a process of its own; what is done already is not done again.
 
@@ -67,8 +72,6 @@ def compare(
 
 def shares(tasks: int) -> tuple[int, int]:
     """How many processes train at a time, and with how many threads: one on a GPU, else as many as the cores allow."""
-    import torch
-
     cores = os.cpu_count() or 1
     workers = 1 if torch.cuda.is_available() else min(tasks, cores)
     return workers, max(1, cores // max(workers, 1))
@@ -77,19 +80,11 @@ def shares(tasks: int) -> tuple[int, int]:
 def _begin(threads: int, settings: Settings) -> None:
     """Once a process: the data is read here, not for each training."""
     global _settings, _data
-    import torch
-
-    from trainer.data.splits import load_data
-
     torch.set_num_threads(threads)
     _settings, _data = settings, load_data(settings.data)
 
 
 def _train(architecture: Architecture, folder: Path) -> None:
-    from trainer.data.splits import load_split
-    from trainer.evaluate import evaluate
-    from trainer.train import load_trained, train
-
     start = time.monotonic()
     checkpoint = train(_data, architecture, _settings.train, folder)
     seconds = time.monotonic() - start

@@ -128,7 +128,7 @@ def follow(folder: Path, console: Console) -> None:
                 )
                 if trial.failed and trial.id not in failed:
                     failed.add(trial.id)
-                    console.print(f"[red]trial {trial.number} failed:[/red]", manager.reason(trial), soft_wrap=True)
+                    console.print(f"[red]trial {trial.number} failed:[/red]", manager.reason(trial))
 
 
 def write_export(architecture: Architecture, path: Path, console: Console) -> None:

@@ -18,16 +18,19 @@ import psutil
 import pytest
 import requests
 import yaml
-from conftest import tiny_space
-from fake_trial import EPOCHS, search
+from conftest import tiny_network, tiny_space
+from fake_trial import EPOCHS
+from fake_trial import search as fake_search
 from nni.tools.nnictl.config_utils import Experiments
 
 from experiment import loopback, manager, records
 from experiment.export import best
 from experiment.manager import SearchFailed
+from experiment.settings import Settings
 from model_space.architecture import Architecture, random_choices
 from model_space.errors import InputError
 from model_space.stacked import StackedSettings
+from trainer.search import SearchSettings, search
 
 ROOT = Path(__file__).parents[1]
 NNICTL = Path(sys.executable).with_name("nnictl")
@@ -57,13 +60,20 @@ def processes(home: Path) -> list[psutil.Process]:
     return found
 
 
-def write_config(home: Path, space: dict[str, list], **changes) -> Path:
-    """A configuration like config.yml, with the fake trial and the given search space."""
+def choices(space: dict[str, list]) -> dict[str, dict]:
+    return {key: {"_type": "choice", "_value": values} for key, values in space.items()}
+
+
+def fake(**space: list) -> dict[str, dict]:
+    """A search space of the fake trial."""
+    return choices({"strategy": ["snas"], "pause": [0.2]} | space)
+
+
+def write_config(home: Path, **changes) -> Path:
+    """A configuration like config.yml, with the fake trial."""
     fields = tiny_space(StackedSettings(nodes=1, cells=1))
     Architecture(fields, random_choices(fields, seed=0)).save(home / "fake.json")
     config = yaml.safe_load((ROOT / "config.yml").read_text())
-    space = {"strategy": ["snas"], "pause": [0.2]} | space
-    config["searchSpace"] = {key: {"_type": "choice", "_value": values} for key, values in space.items()}
     config |= {
         "trialCommand": f"python -m tests.fake_trial {home / 'fake.json'}",
         "trialCodeDirectory": str(ROOT),
@@ -104,7 +114,7 @@ def uninterrupted(seed: int, home: Path) -> list[float]:
     curve = []
     parameters = {"seed": seed, "pause": 0, "strategy": "snas"}
     with tempfile.TemporaryDirectory() as folder:
-        search(str(home / "fake.json"), parameters, Path(folder), lambda epoch: curve.append(epoch["accuracy"]))
+        fake_search(str(home / "fake.json"), parameters, Path(folder), lambda epoch: curve.append(epoch["accuracy"]))
     return curve
 
 
@@ -143,7 +153,7 @@ def trial_process(trial: records.Trial) -> psutil.Process:
 def test_experiment_of_nnictl(home: Path):
     """Without the environment active: portal on loopback, records and export at any time, nothing left after stop."""
     subprocess.run([sys.executable, "-m", "experiment.loopback"], cwd=ROOT, check=True)  # what make does
-    config = write_config(home, {"seed": [0, 1], "pause": [0.5]})
+    config = write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.5]))
     port = str(manager._free_port(None))
     nnictl("create", "--config", str(config), "--port", port)
     folder = records.find(home / "runs")
@@ -184,7 +194,7 @@ def test_kill(home: Path):
 
     But for the trial that was killed by itself, which NNI does not run again; resume() of this package does.
     """
-    folder = manager.start(write_config(home, {"seed": [0, 1, 2, 3], "pause": [0.7]}))
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1, 2, 3], pause=[0.7])))
     kill(trial_process(wait_for(lambda: trial_of(folder, seed=0, epochs=2))))
     wait_for(lambda: trial_of(folder, seed=1, epochs=2))
     wait_for(lambda: trial_of(folder, seed=0).failed)
@@ -209,7 +219,7 @@ def test_kill(home: Path):
 
 def test_all_trials_fail(home: Path):
     """Ends at once, and says why."""
-    folder = manager.start(write_config(home, {"seed": [0, 1], "strategy": ["fails"]}))
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], strategy=["fails"])))
     with manager.held(folder), pytest.raises(SearchFailed) as failure:
         list(manager.follow(folder))
     log = records.read(folder).trials[-1].folder / "trial.stderr"
@@ -220,7 +230,7 @@ def test_all_trials_fail(home: Path):
 
 def test_two_experiments_and_an_interruption(home: Path):
     """Two at once have ports of their own; Ctrl-C on one leaves the other alone, and it can be resumed."""
-    folder = manager.start(write_config(home, {"seed": [0, 1], "pause": [1.0]}))
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[1.0])))
     script = (
         "from experiment import manager; from pathlib import Path\n"
         f"folder = manager.start(Path({str(home / 'config.yml')!r}))\n"
@@ -246,6 +256,42 @@ def test_two_experiments_and_an_interruption(home: Path):
         check_trials(each, home)
 
 
+def test_interrupted_search(home: Path, tiny_data_settings, tiny_data):
+    """Real searches, their manager killed with -9 and resumed: the architectures and scores of undisturbed ones."""
+    settings = Settings(
+        data=tiny_data_settings,
+        space=StackedSettings(edges="one", cells=2, nodes=2),
+        network=tiny_network(dropout=0.1, channel_dropout=0.1),
+        search=SearchSettings(epochs=10, batch_size=4, lr=1e-3, temperature=(2.0, 0.5)),
+    )
+    file = home / "settings.yml"
+    file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    command = f"OMP_NUM_THREADS=1 python -m experiment.trial {file}"
+    space = {"seed": [0, 1], "architecture_lr": [0.01]}
+    config = write_config(home, trialCommand=command, searchSpace=choices(space))
+    folder = manager.start(config)
+    wait_for(lambda: trial_of(folder, seed=0, epochs=3) or trial_of(folder, seed=1, epochs=3))
+    kill(manager._process(folder))
+    interrupted = [trial for trial in records.read(folder).trials if trial.curve and not trial.final]
+    assert interrupted
+    assert wait_for(lambda: not processes(home), 5)
+    nnictl("resume", folder.name, "--port", str(manager._free_port(None)))
+    *_, last = manager.follow(folder)
+    manager.stop(folder)
+
+    for trial in last.trials:
+        assert trial.state == "SUCCEEDED", manager.reason(trial)
+        chosen = settings.with_parameters(trial.parameters)
+        epochs = []
+        alone = search(tiny_data, chosen.space, chosen.network, chosen.search, home / trial.id, epochs.append)
+        architecture = Architecture.from_json(trial.final["architecture"], trial.id)
+        assert (architecture.choices, architecture.score) == (alone.choices, alone.score)
+        assert [metric["loss"] for metric in trial.curve] == [epoch["loss"] for epoch in epochs]
+        assert architecture.provenance["seed"] == trial.parameters["seed"] == trial.record["parameters"]["seed"]
+        assert architecture.provenance["strategy"] == "snas"
+        assert architecture.provenance["versions"]["nni"]
+
+
 def known(home: Path) -> list[Path]:
     """The experiments whose start is on record."""
     found = []
@@ -261,7 +307,7 @@ def test_port_in_use(home: Path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} is in use"):
-            manager.start(write_config(home, {"seed": [0]}), port)
+            manager.start(write_config(home), port)
     assert not processes(home)
 
 
@@ -280,7 +326,7 @@ def test_port_in_use(home: Path):
 )
 def test_wrong_config(home: Path, change: dict, message: str):
     with pytest.raises(InputError, match=message) as error:
-        manager.start(write_config(home, {"seed": [0]}, **change))
+        manager.start(write_config(home, **change))
     assert "\n" not in str(error.value) and "config.yml" in str(error.value)
 
 
@@ -292,7 +338,7 @@ def test_no_config(home: Path):
 def test_no_nni(home: Path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="no package for this Python or this platform"):
-        manager.start(write_config(home, {"seed": [0]}))
+        manager.start(write_config(home))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""The command line: train and evaluate an architecture file; a user's mistake is one line and exit code 2."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import tiny_network, tiny_space
+
+import launch
+from model_space.architecture import Architecture, random_choices
+from model_space.stacked import StackedSettings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def settings(tiny_data_settings, tmp_path) -> Path:
+    """A settings file for the tiny data."""
+    file = tmp_path / "settings.yml"
+    content = {
+        "data": tiny_data_settings.model_dump(mode="json"),
+        "space": {"name": "stacked", "edges": "one", "cells": 1, "nodes": 2},
+        "network": tiny_network().model_dump(),
+        "train": {"epochs": 2, "batch_size": 16},
+    }
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.fixture
+def architecture(tmp_path) -> Path:
+    space = tiny_space(StackedSettings(edges="one", cells=1, nodes=2))
+    path = tmp_path / "found.json"
+    Architecture(space, random_choices(space, 1)).save(path)
+    return path
+
+
+def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["launch.py", *map(str, arguments)])
+    code = 0
+    try:
+        launch.main()
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else 1
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_train_then_val(settings, architecture, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "trained"
+    code, out, _ = run(monkeypatch, capsys, "--train", architecture, "--settings", settings, "--folder", folder)
+    assert code == 0
+    trained = re.search(r": ([\d.]+) % \(", out)[1]
+    code, out, _ = run(monkeypatch, capsys, "--val", folder / "last.ckpt", "--settings", settings)
+    assert code == 0 and f"{trained} %" in out
+    assert all(kind in out for kind in ("yes/no", "number", "other"))
+
+
+def test_mistakes_are_one_line_and_exit_code_2(settings, architecture, tmp_path, monkeypatch, capsys):
+    cut = tmp_path / "cut.json"
+    cut.write_text(architecture.read_text()[:100])
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(settings.read_text().replace("epochs", "epoch"))
+    config = tmp_path / "config.yml"
+    config.write_text("trialCommand: python -m experiment.trial x.yml\nexperimentWorkingDirectory: none-here\n")
+    no_config = tmp_path / "no-config.yml"
+    no_config.write_text("trialCommand: 3\n")
+    for arguments, said in [
+        (["--train", cut, "--settings", settings], "cut.json, line"),
+        (["--train", architecture, "--settings", wrong], "did you mean 'epochs'"),
+        (["--train", architecture, "--settings", tmp_path / "absent.yml"], "absent.yml"),
+        (["--val", tmp_path / "absent.ckpt", "--settings", settings], "no such checkpoint"),
+        (["--export", "--config", config], "no experiment here yet"),
+        (["--export", "--config", no_config], "'trialCommand' is missing"),
+        (["--config", config], "x.yml"),
+    ]:
+        code, out, err = run(monkeypatch, capsys, *arguments)
+        assert code == 2, arguments
+        assert said in err and err.count("\n") == 1 and not out, (arguments, out, err)
+
+
+def test_help_fits_a_screen_and_actions_exclude_each_other():
+    shown = subprocess.run([sys.executable, "launch.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout.count("\n") <= 40
+    both = ["launch.py", "--train", "a", "--val", "b"]
+    refused = subprocess.run([sys.executable, *both], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and "not allowed with" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "version, system, machine, said",
+    [
+        ((3, 9, 1), "Linux", "x86_64", "Python 3.9 is not supported"),
+        ((3, 14, 0), "Linux", "x86_64", "Python 3.14 is not supported"),
+        ((3, 11, 0), "Linux", "aarch64", "Linux on aarch64 is not supported"),
+        ((3, 11, 0), "Windows", "AMD64", "Windows on AMD64 is not supported"),
+    ],
+)
+def test_what_nni_has_no_packages_for_is_said(version, system, machine, said):
+    from experiment.supported import complaint
+
+    assert said in complaint(version, system, machine)
+    assert complaint((3, 11, 7), "Linux", "x86_64") is None
