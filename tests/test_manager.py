@@ -308,6 +308,8 @@ def test_port_in_use(home: Path):
         port = server.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} is in use"):
             manager.start(write_config(home), port)
+    with pytest.raises(InputError, match="port 70000 cannot be used"):
+        manager.start(write_config(home), 70000)
     assert not processes(home)
 
 

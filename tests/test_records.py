@@ -62,8 +62,12 @@ def test_a_trial_run_again(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("events", "failed", "cancelled"),
-    [(["FAILED"], True, False), (["USER_CANCELED"], True, False), (["USER_TO_CANCEL", "USER_CANCELED"], True, True)]
-    + [(["EARLY_STOPPED"], False, False)],
+    [
+        (["FAILED"], True, False),
+        (["USER_CANCELED"], True, False),
+        (["USER_TO_CANCEL", "USER_CANCELED"], True, True),
+        (["EARLY_STOPPED"], False, False),
+    ],
 )
 def test_how_a_trial_ends(tmp_path: Path, events: list[str], failed: bool, cancelled: bool):
     written = Records(tmp_path / "abc", maxTrialNumber=1)
