@@ -37,10 +37,14 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     # Not before the arguments are known to be right: torch and NNI take seconds to load.
-    from experiment import commands
-    from experiment.manager import SearchFailed
-    from model_space.errors import InputError
-
+    try:
+        from experiment import commands
+        from experiment.manager import SearchFailed
+        from model_space.errors import InputError
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"the package '{error.name}' is not installed for this Python: make search, or .venv/bin/python launch.py"
+        )
     try:
         if args.export:
             commands.export(args.config, args.export, args.experiment)

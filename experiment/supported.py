@@ -19,9 +19,7 @@ def complaint(version, system, machine):
             )
         )
     if (system, machine) not in PLATFORMS:
-        return "{} on {} is not supported: NNI 3.0 has packages for Linux and macOS on x86_64 only".format(
-            system, machine
-        )
+        return f"{system} on {machine} is not supported: NNI 3.0 has packages for Linux and macOS on x86_64 only"
     return None
 
 

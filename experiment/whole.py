@@ -66,7 +66,8 @@ def search(
 ) -> Path:
     """Starts the experiment, or goes on with the latest one of this configuration; stays with it to its end."""
     folder = latest(config, working_directory)
-    if folder and records.read(folder).finished:
+    experiment = records.read(folder) if folder else None
+    if experiment and experiment.finished and any(trial.final for trial in experiment.trials):
         console.print(f"experiment {folder.name} has finished already; delete {folder} to search anew")
         return folder
     if folder and manager.portal(folder):

@@ -15,9 +15,7 @@ from nni.nas.space import model_context
 from torch import nn
 
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
 from model_space.network import DataSizes, Network, NetworkSettings, SpaceSettings, empty_network, parameter_count
-from model_space.stacked import StackedSettings
 
 FORMAT = 1
 
@@ -61,7 +59,9 @@ class Architecture:
 
     def to_json(self) -> str:
         content = asdict(self) | {"format": FORMAT, "space": flat(self.space)}
-        return json.dumps({key: content[key] for key in ("format", "space", "choices", "score", "provenance")}, indent=1)
+        return json.dumps(
+            {key: content[key] for key in ("format", "space", "choices", "score", "provenance")}, indent=1
+        )
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:
@@ -73,7 +73,9 @@ class Architecture:
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise InputError(f"{where}, line {error.lineno}: not an architecture: the JSON ends or breaks here") from None
+            raise InputError(
+                f"{where}, line {error.lineno}: not an architecture: the JSON ends or breaks here"
+            ) from None
         if not isinstance(content, dict) or "format" not in content:
             raise InputError(f"{where}: not an architecture: expected a JSON object with the key 'format'")
         if content["format"] != FORMAT:
@@ -129,7 +131,9 @@ def candidates(space: SpaceFields) -> dict[str, list]:
     """The candidates of every label of a space."""
     network = empty_network(space.backbone, space.network, space.data)
     return {
-        label: [[value] for value in mutable.values] if isinstance(mutable, CategoricalMultiple) else list(mutable.values)
+        label: [[value] for value in mutable.values]
+        if isinstance(mutable, CategoricalMultiple)
+        else list(mutable.values)
         for label, mutable in network.simplify().items()
     }
 

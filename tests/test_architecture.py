@@ -77,7 +77,11 @@ def change(content: dict, path: list, value) -> dict:
         (["format"], None, ["'format'"]),
         (["choices"], None, ["'choices' is missing"]),
         (["extra"], 1, ["unknown key 'extra'"]),
-        (["choices", "image_node1_operation"], "convolution", ["image_node1_operation", "'convolution'", "self_attention"]),
+        (
+            ["choices", "image_node1_operation"],
+            "convolution",
+            ["image_node1_operation", "'convolution'", "self_attention"],
+        ),
         (["choices", "image_node2_input"], [2], ["image_node2_input", "[2]", "[0], [1]"]),
         (["choices", "image_node2_operation"], None, ["'image_node2_operation' is missing"]),
         (["choices", "image_node9_operation"], "none", ["no choice 'image_node9_operation'", "did you mean"]),

@@ -83,7 +83,9 @@ def test_mistakes_are_one_line_and_exit_code_2(settings, architecture, tmp_path,
 
 
 def test_help_fits_a_screen_and_actions_exclude_each_other():
-    shown = subprocess.run([sys.executable, "launch.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "launch.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert shown.stdout.count("\n") <= 40
     both = ["launch.py", "--train", "a", "--val", "b"]
     refused = subprocess.run([sys.executable, *both], cwd=ROOT, capture_output=True, text=True)

@@ -146,9 +146,7 @@ def training_batches(train: VQADataset, settings: SearchSettings, bilevel: bool)
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed)).tolist()
         held_out = round(len(train) * settings.architecture_share)
         parts = {"train": Subset(train, order[held_out:]), "architecture": Subset(train, order[:held_out])}
-    return {
-        name: loader(part, settings.batch_size, seed=settings.seed, drop_last=True) for name, part in parts.items()
-    }
+    return {name: loader(part, settings.batch_size, seed=settings.seed, drop_last=True) for name, part in parts.items()}
 
 
 def same_run(folder: Path, run: dict) -> None:
@@ -165,4 +163,6 @@ def same_run(folder: Path, run: dict) -> None:
     before = json.loads(path.read_text())
     for section, values in run.items():
         if before.get(section) != values:
-            raise InputError(f"{folder}: holds a run with another '{section}' (see {RUN}); give another folder, or delete it")
+            raise InputError(
+                f"{folder}: holds a run with another '{section}' (see {RUN}); give another folder, or delete it"
+            )

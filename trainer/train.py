@@ -74,7 +74,9 @@ def train(
     torch.manual_seed(settings.seed)
     batches = loader(data.train, settings.batch_size, seed=settings.seed, drop_last=True)
     if not len(batches):
-        raise InputError(f"train.batch_size: {settings.batch_size} is more than the {len(data.train)} training questions")
+        raise InputError(
+            f"train.batch_size: {settings.batch_size} is more than the {len(data.train)} training questions"
+        )
     steps = min(len(batches), settings.steps_per_epoch or len(batches))
     module = VQAModule(settings, steps)
     module.set_model(architecture.network())
@@ -87,7 +89,7 @@ def train(
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
         limit_train_batches=steps,
-        callbacks=callbacks + [TQDMProgressBar()] if progress_bar else callbacks,
+        callbacks=[*callbacks, TQDMProgressBar()] if progress_bar else callbacks,
         plugins=[WholeCheckpointIO()],
         devices=1,
         gradient_clip_val=settings.clip,

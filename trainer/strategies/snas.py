@@ -45,9 +45,7 @@ class _SampledSum(torch.autograd.Function):
 
         output = ctx.saved_tensors
         with torch.no_grad():
-            products = [
-                inner_product(output if k == ctx.chosen else ctx.candidate(k)) for k in range(len(ctx.like))
-            ]
+            products = [inner_product(output if k == ctx.chosen else ctx.candidate(k)) for k in range(len(ctx.like))]
         return torch.stack(products).to(ctx.like.dtype), None, None, *gradient
 
 
