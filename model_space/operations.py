@@ -94,7 +94,7 @@ class MLP(nn.Sequential):
 
 
 class _Residual(nn.Module):
-    """``norm(x + dropout(f(x)))``, with a channel dropout on what goes in: the residual, too, is of the dropped ``x``."""
+    """``norm(x + dropout(f(x)))``, with a channel dropout on what goes in: the residual is of the dropped ``x``."""
 
     def __init__(self, hidden: int, dropout: float, channel_dropout: float, norm: Norm):
         super().__init__()
