@@ -1,0 +1,98 @@
+"""The words that questions are made of, and the answers that a network chooses from."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from model_space.errors import InputError
+from trainer.data.answers import normalise
+
+PADDING, UNKNOWN = 0, 1  # the indices of the first two words
+FIRST_WORDS = ("PAD", "UNK")
+
+REMOVED = re.compile(r"[.,'!?\"()*#:;]")
+SEPARATING = re.compile(r"[-/]")
+
+
+def tokenise(question: str) -> list[str]:
+    """The question's words: lower case, no punctuation, parted at spaces, hyphens and slashes.
+
+    >>> tokenise("What's on the black-and-white dog?")
+    ['whats', 'on', 'the', 'black', 'and', 'white', 'dog']
+    """
+    return SEPARATING.sub(" ", REMOVED.sub("", question.lower())).split()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Word and answer lists; a word's or an answer's index is its place in the list.
+
+    It belongs to a trained network, and so goes into its checkpoints: :meth:`to_dict`, :meth:`from_dict`.
+    """
+
+    words: tuple[str, ...]
+    """Word 0 stands for padding, word 1 for every unknown word."""
+
+    answers: tuple[str, ...]
+    """Normalised answers, the most frequent first."""
+
+    @classmethod
+    def build(cls, questions: Iterable[dict], annotations: Iterable[dict], min_answer_count: int) -> "Vocabulary":
+        """Words of the training questions in the order met; answers to ``min_answer_count`` of them or more.
+
+        An answer is counted where it is the ``multiple_choice_answer``, the one given most often by the ten.
+        Answers are ordered by falling count, then by the alphabet.
+
+        :raises InputError: no answer is that frequent.
+        """
+        words = dict.fromkeys(FIRST_WORDS)
+        for question in questions:
+            words.update(dict.fromkeys(tokenise(question["question"])))
+
+        counts = Counter(normalise(annotation["multiple_choice_answer"]) for annotation in annotations)
+        by_frequency = sorted(counts, key=lambda answer: (-counts[answer], answer))
+        answers = tuple(answer for answer in by_frequency if counts[answer] >= min_answer_count)
+        if not answers:
+            most = f"{by_frequency[0]!r}, given {counts[by_frequency[0]]} times" if by_frequency else "none at all"
+            raise InputError(
+                f"min_answer_count: {min_answer_count} leaves no training answer; the most frequent is {most}"
+            )
+        return cls(tuple(words), answers)
+
+    def encode(self, question: str, max_tokens: int) -> list[int]:
+        """Indices of the first ``max_tokens`` words; an empty list for a question without words."""
+        return [self.word_index.get(word, UNKNOWN) for word in tokenise(question)[:max_tokens]]
+
+    @cached_property
+    def word_index(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
+
+    @cached_property
+    def answer_index(self) -> dict[str, int]:
+        return {answer: index for index, answer in enumerate(self.answers)}
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Plain lists of strings, as a checkpoint may hold them."""
+        return {"words": list(self.words), "answers": list(self.answers)}
+
+    @classmethod
+    def from_dict(cls, state: dict[str, list[str]], where: str) -> "Vocabulary":
+        """What :meth:`to_dict` gave.
+
+        :param where: names the source in errors, such as a checkpoint's path.
+        :raises InputError: it is something else.
+        """
+        lists = {}
+        for key in ("words", "answers"):
+            entries = state.get(key) if isinstance(state, dict) else None
+            if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+                raise InputError(f"{where}: vocabulary: {key} is missing or not a list of strings")
+            if len(set(entries)) < len(entries):
+                repeated = next(entry for entry, count in Counter(entries).items() if count > 1)
+                raise InputError(f"{where}: vocabulary: {key} holds {repeated!r} more than once")
+            lists[key] = tuple(entries)
+        if lists["words"][:2] != FIRST_WORDS or not lists["answers"]:
+            raise InputError(f"{where}: vocabulary: expected words that begin with {FIRST_WORDS} and some answers")
+        return cls(**lists)
