@@ -41,7 +41,9 @@ def main() -> None:
         from experiment import commands
         from experiment.manager import SearchFailed
         from model_space.errors import InputError
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError as error:  # such as torch; a room of this project would be a broken checkout
+        if error.name.split(".")[0] in ("experiment", "trainer", "model_space"):
+            raise
         sys.exit(
             f"the package '{error.name}' is not installed for this Python: make search, or .venv/bin/python launch.py"
         )
