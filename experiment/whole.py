@@ -25,7 +25,8 @@ from trainer.data.splits import make_data
 from trainer.data.vqa import read_annotations
 
 RESULTS = Path("results")
-LAST_METRICS = ("loss", "temperature", "entropy")
+SAID = {"loss": "loss", "temperature": "temp.", "entropy": "entropy"}
+"""of the last epoch, beside the accuracy: key → what the progress bar calls it, which must fit 80 columns"""
 
 
 def run(config_file: Path, port: int | None, console: Console) -> None:
@@ -97,7 +98,7 @@ def latest(config: dict[str, Any], working_directory: Path) -> Path | None:
 
 
 def progress_bars(console: Console) -> Progress:
-    columns = [TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[says]}")]
+    columns = [TextColumn("{task.description}"), BarColumn(6), MofNCompleteColumn(), TextColumn("{task.fields[says]}")]
     return Progress(*columns, TimeElapsedColumn(), console=console)
 
 
@@ -106,8 +107,9 @@ def says(curve: Sequence[dict[str, Any]], accuracy: str) -> str:
     if not curve:
         return "starting"
     last = curve[-1]
-    rest = [f"{name} {last[name]:.2f}" for name in LAST_METRICS if name in last]
-    return ", ".join([f"val {last[accuracy]:.1f} %", *rest])
+    return " ".join(
+        [f"{last[accuracy]:.1f} %", *(f"{word} {last[key]:.2f}" for key, word in SAID.items() if key in last)]
+    )
 
 
 def follow(folder: Path, console: Console) -> None:
@@ -118,8 +120,8 @@ def follow(folder: Path, console: Console) -> None:
         for experiment in manager.follow(folder):
             for trial in experiment.trials:
                 if trial.id not in tasks:
-                    words = " ".join(f"{key}={value}" for key, value in trial.parameters.items())
-                    tasks[trial.id] = progress.add_task(f"trial {trial.number} {words}", total=None, says="waiting")
+                    console.print(f"trial {trial.number}: {', '.join(f'{k} {v}' for k, v in trial.parameters.items())}")
+                    tasks[trial.id] = progress.add_task(f"trial {trial.number}", total=None, says="waiting")
                 epochs = trial.curve[-1]["epochs"] if trial.curve else None
                 progress.update(
                     tasks[trial.id],

@@ -119,7 +119,7 @@ def _write(folder: Path, settings: DigitsSettings) -> None:
         questions, annotations = [], []
         for _ in range(getattr(settings, f"{split}_scenes")):
             image_id += 1
-            scene = draw_scene(sources[split][:mix.kinds], rng)
+            scene = draw_scene(sources[split][: mix.kinds], rng)
             np.savez(
                 folder / name / f"COCO_{name}_{image_id:012d}.jpg.npz",
                 x=features(scene, pixels, rng).T,

@@ -1,0 +1,153 @@
+"""How far the embedded data tells networks apart: floors, blind networks, MCAN, and MCAN without each operation.
+
+    python -m benchmarks.learnability --seeds 3
+
+trains each on the training split of the settings, as their section ``train`` says, and prints its accuracy on the
+validation split: mean and standard deviation over the seeds.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from experiment.settings import Settings, read_settings
+from model_space.architecture import Architecture, SpaceFields
+from model_space.mcan import Decoder, Encoder, MCANSettings
+from trainer.accuracy import Accuracy, Evaluator, most_frequent_answer, most_frequent_answer_of_form
+from trainer.data.splits import load_data
+from trainer.data.vocabulary import UNKNOWN
+from trainer.data.vqa import Batch, VQADataset
+from trainer.evaluate import evaluate
+from trainer.train import load_trained, train
+
+ANSWER_TYPES = ("yes/no", "number", "other")
+
+ABLATIONS = {
+    "MCAN without guided attention": [(Decoder, "guided_attention")],
+    "MCAN without self-attention over regions": [(Decoder, "self_attention")],
+    "MCAN without feed-forward": [(Encoder, "feed_forward"), (Decoder, "feed_forward")],
+}
+
+
+class Skip(nn.Module):
+    """Stands for an operation that was taken away."""
+
+    def forward(self, x, *others):
+        return x
+
+
+def question_alone(batch: Batch) -> Batch:
+    """One region, with nothing in it."""
+    regions, mask = torch.zeros_like(batch.regions[:, :1]), torch.ones_like(batch.region_mask[:, :1])
+    return batch._replace(regions=regions, region_mask=mask)
+
+
+def image_alone(batch: Batch) -> Batch:
+    """One unknown word."""
+    return batch._replace(
+        tokens=torch.full_like(batch.tokens[:, :1], UNKNOWN), token_mask=torch.ones_like(batch.token_mask[:, :1])
+    )
+
+
+BLIND = {"question alone": question_alone, "image alone": image_alone}
+NETWORKS = [*BLIND, "MCAN", *ABLATIONS]
+
+
+def changed(stack: ExitStack, name: str) -> None:
+    """Makes every network, or every batch, of this process the one of that name."""
+    for unit, operation in ABLATIONS.get(name, []):
+
+        def build(self, *sizes, whole=unit.__init__, operation=operation):
+            whole(self, *sizes)
+            setattr(self, operation, Skip())
+
+        stack.enter_context(patch.object(unit, "__init__", build))
+    if name in BLIND:
+        whole = VQADataset.__getitems__
+        stack.enter_context(patch.object(VQADataset, "__getitems__", lambda self, i: BLIND[name](whole(self, i))))
+
+
+def measure(name: str, seed: int, settings: Settings, layers: int) -> Accuracy:
+    torch.set_num_threads(1)
+    data = load_data(settings.data)
+    fields = SpaceFields(backbone=MCANSettings(layers=layers), network=settings.network, data=data.sizes)
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        changed(stack, name)
+        options = settings.train.model_copy(update={"seed": seed})
+        checkpoint = train(data, Architecture(fields, {}), options, Path(folder))
+        return evaluate(load_trained(checkpoint)[0], data.val)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", type=Path, default=Path("settings/digits.yml"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=2, help="of MCAN")
+    parser.add_argument("--epochs", type=int, help="in place of the settings'")
+    parser.add_argument("--mix", help="of the embedded data, in place of the settings'; in a folder of its own")
+    args = parser.parse_args()
+    settings = read_settings(args.settings)
+    if args.epochs:
+        decay = [args.epochs - 2, args.epochs - 1]
+        training = settings.train.model_copy(update={"epochs": args.epochs, "decay_epochs": decay})
+        settings = settings.model_copy(update={"train": training})
+    if args.mix:
+        old, new = settings.data.digits.folder, Path(f"{settings.data.digits.folder}-{args.mix}")
+        text = settings.model_dump_json().replace(str(old), str(new)).replace('"mix":"quick"', f'"mix":"{args.mix}"')
+        settings = Settings.model_validate_json(text)
+
+    data = load_data(settings.data)
+    evaluator = Evaluator(data.val.annotations)
+    results: dict[str, list[Accuracy]] = {
+        "floor: most frequent answer": [evaluator(most_frequent_answer(data.train.annotations, data.val.annotations))],
+        "floor: most frequent of its form": [
+            evaluator(most_frequent_answer_of_form(data.train.annotations, data.val.annotations))
+        ],
+    }
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        runs = {
+            (name, seed): pool.submit(measure, name, seed, settings, args.layers)
+            for seed in range(args.seeds)
+            for name in NETWORKS
+        }
+        for (name, _), run in runs.items():
+            results.setdefault(name, []).append(run.result())
+            print(f"{name}: {results[name][-1].overall:.1f}", flush=True)
+
+    kinds = defaultdict(list)
+    table = Table()
+    for title in ("", "overall, %", *ANSWER_TYPES):
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    forms = Table()
+    forms.add_column("", no_wrap=True)
+    for form in results["MCAN"][0].per_question_type:
+        forms.add_column(form, justify="right")
+    for name, accuracies in results.items():
+        overall = [accuracy.overall for accuracy in accuracies]
+        spread = f" ± {statistics.stdev(overall):.1f}" if len(overall) > 1 else ""
+        for accuracy in accuracies:
+            for kind, value in (accuracy.per_answer_type | accuracy.per_question_type).items():
+                kinds[name, kind].append(value)
+        means = {kind: f"{statistics.fmean(values):.1f}" for (row, kind), values in kinds.items() if row == name}
+        table.add_row(name, f"{statistics.fmean(overall):.1f}{spread}", *(means[kind] for kind in ANSWER_TYPES))
+        forms.add_row(name, *(means[form] for form in accuracies[0].per_question_type))
+    steps = settings.train.epochs * (settings.train.steps_per_epoch or len(data.train) // settings.train.batch_size)
+    console = Console(width=200)
+    console.print(f"{args.seeds} seeds, {steps} steps, MCAN of {args.layers} layers, {len(data.val)} questions")
+    console.print(table, forms)
+
+
+if __name__ == "__main__":
+    main()
