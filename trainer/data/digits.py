@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from model_space.errors import InputError
 
-FORMAT = 1  # of what generate() writes; goes up whenever the same settings give other bytes
+FORMAT = 2  # of what generate() writes; goes up whenever the same settings give other bytes
 STATED = "digits.json"  # says which settings a folder was made with; written last
 
 WIDTH, HEIGHT = 320, 240  # of the canvas, in pixels
@@ -89,8 +90,8 @@ def _is_made(settings: DigitsSettings) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
-        found = json.loads((folder / STATED).read_text())
-    except (OSError, ValueError):
+        found = dict(json.loads((folder / STATED).read_text()))
+    except (OSError, ValueError, TypeError):
         raise InputError(
             f"{folder}: exists and is not embedded data (no readable {STATED}); give another folder"
         ) from None
@@ -119,7 +120,7 @@ def _write(folder: Path, settings: DigitsSettings) -> None:
         questions, annotations = [], []
         for _ in range(getattr(settings, f"{split}_scenes")):
             image_id += 1
-            scene = draw_scene(sources[split][: mix.kinds], rng)
+            scene = draw_scene(sources[split][: mix.kinds], mix.crowding, rng)
             np.savez(
                 folder / name / f"COCO_{name}_{image_id:012d}.jpg.npz",
                 x=features(scene, pixels, rng).T,
@@ -196,12 +197,14 @@ class Scene:
             object.__setattr__(self, name, value)
 
 
-def draw_scene(sources: list[np.ndarray], rng: np.random.Generator) -> Scene:
-    """Draw 3 to 10 digits, most kinds once and some up to four times, and 0 to 2 pieces of clutter.
+def draw_scene(sources: list[np.ndarray], crowding: float, rng: np.random.Generator) -> Scene:
+    """Draw 3 to 10 digits, most kinds once and some up to four times, and at most one piece of clutter.
 
-    ``sources``: kind -> the images of that kind, as indices.
+    ``sources``: kind -> the images of that kind, as indices. ``crowding``: how many scenes have one digit more,
+    for each that has so many.
     """
-    n = rng.choice(np.arange(3, 11), p=COUNTS)
+    share = crowding ** np.arange(8)
+    n = rng.choice(np.arange(3, 11), p=share / share.sum())
     times = rng.choice([1, 2, 3, 4], size=n, p=[0.6, 0.15, 0.125, 0.125])
     order = [rng.permutation(len(sources)) for _ in range(-(-n // len(sources)))]
     kinds = np.repeat(np.concatenate(order)[:n], times)[:n]
@@ -214,9 +217,6 @@ def draw_scene(sources: list[np.ndarray], rng: np.random.Generator) -> Scene:
         place_boxes(len(order), rng),
         len(sources),
     )
-
-
-COUNTS = np.array([8, 7, 6, 5, 4, 3, 2, 1]) / 36  # shares of the scenes with 3, 4, ... 10 digits
 
 
 def place_boxes(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -241,21 +241,20 @@ def place_boxes(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def features(scene: Scene, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Region features (N, 79): 64 standardised pixels (noise for clutter), then 15 numbers of the box.
+    """Region features (N, 69): 64 standardised pixels (noise for clutter), then centre, sides and area of the box.
 
-    The box is part of the feature since not every network looks at the boxes (MCAN does not). Its centre and
-    side come as they are and as sines and cosines: products of these tell how far apart two regions are.
+    The box is part of the feature since not every network looks at the boxes (MCAN does not).
     """
     noise = rng.standard_normal((len(scene.kinds), pixels.shape[1]), dtype=np.float32)
     looks = np.where(scene.kinds[:, None] >= 0, pixels[scene.sources], noise)
     centre = (scene.boxes[:, :2] + scene.boxes[:, 2:]) / (WIDTH, HEIGHT) - 1
-    side = 2 * (scene.boxes[:, 2:3] - scene.boxes[:, :1] - SIDES[0]) / (SIDES[1] - SIDES[0]) - 1
-    box = np.concatenate([centre, side], axis=1)  # each from -1 to 1
-    waves = [wave(k * np.pi / 2 * box) for k in (1, 2) for wave in (np.sin, np.cos)]
-    return np.concatenate([looks, BOX_GAIN * box, *(BOX_GAIN * wave for wave in waves)], axis=1, dtype=np.float32)
+    sides = scene.boxes[:, 2:] - scene.boxes[:, :2]
+    area = 2 * sides.prod(1, keepdims=True) / SIDES[1] ** 2 - 1
+    box = np.concatenate([centre, 2 * (sides - SIDES[0]) / (SIDES[1] - SIDES[0]) - 1, area], axis=1)
+    return np.concatenate([looks, BOX_GAIN * box], axis=1, dtype=np.float32)
 
 
-BOX_GAIN = 2  # 15 numbers stand beside 64: a little louder, they are learned sooner
+BOX_GAIN = 2  # five numbers from -1 to 1 stand beside 64: a little louder, they are learned sooner
 
 
 # ------------------------------------------------------------------------------------------- questions
@@ -269,8 +268,6 @@ DIRECTIONS = {  # words -> coordinate, and its sign
 EXTREMES = {
     "leftmost": ("x", -1),
     "rightmost": ("x", 1),
-    "topmost": ("y", -1),
-    "lowest": ("y", 1),
     "smallest": ("side", -1),
     "largest": ("side", 1),
 }
@@ -325,11 +322,25 @@ def small_or_large(scene: Scene) -> Asked:
             yield f"Is the {scene.digits[i]} small or large?", "small" if scene.side[i] < SMALL else "large"
 
 
+def _extremes(scene: Scene) -> dict[str, int]:
+    found = {word: _first(scene, range(len(scene.digits)), *along) for word, along in EXTREMES.items()}
+    return {word: i for word, i in found.items() if i is not None}
+
+
 def which_extreme(scene: Scene) -> Asked:
-    for word, (coordinate, sign) in EXTREMES.items():
-        i = _first(scene, range(len(scene.digits)), coordinate, sign)
-        if i is not None:
-            yield f"Which digit is the {word}?", str(scene.digits[i])
+    for word, i in _extremes(scene).items():
+        yield f"Which digit is the {word}?", str(scene.digits[i])
+
+
+def is_another(scene: Scene) -> Asked:
+    for word, i in _extremes(scene).items():
+        yield f"Is there another digit like the {word}?", _yes(scene.count[scene.digits[i]] > 1)
+
+
+def are_same(scene: Scene) -> Asked:
+    for (a, i), (b, j) in combinations(_extremes(scene).items(), 2):
+        if i != j:
+            yield f"Are the {a} and the {b} the same digit?", _yes(scene.digits[i] == scene.digits[j])
 
 
 def more_often(scene: Scene) -> Asked:
@@ -409,7 +420,7 @@ class Form:
     """A form of question: its name (the annotations' ``question_type``) and how its answers go wrong."""
 
     name: str
-    questions: callable  # Scene -> every (question, true answer) of the form that the scene can be asked
+    questions: Callable[[Scene], Asked]  # every one that can be asked about a scene
     answer_type: Literal["yes/no", "number", "other"]
 
 
@@ -422,6 +433,8 @@ FORMS = {
         Form("which corner", which_corner, "other"),
         Form("small or large", small_or_large, "other"),
         Form("which digit is the", which_extreme, "other"),
+        Form("is another", is_another, "yes/no"),
+        Form("are same", are_same, "yes/no"),
         Form("more often", more_often, "yes/no"),
         Form("is beside", is_beside, "yes/no"),
         Form("is larger", is_larger, "yes/no"),
@@ -435,15 +448,29 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Mix:
-    """What is asked about, and how often."""
+    """What is shown and asked, and how often."""
 
-    kinds: int  # the scenes show the digits 0 to kinds - 1
+    kinds: int  # the digits 0 to kinds - 1
+    crowding: float  # below 1: small scenes are the more frequent
     forms: dict[str, float]  # name of a form -> its share
 
 
+# Few kinds, few regions and many questions that bind one word to one region let learning take off early.
 MIXES = {
-    "quick": Mix(5, dict.fromkeys(FORMS, 1)),
-    "hard": Mix(10, dict.fromkeys(FORMS, 1)),
+    "quick": Mix(
+        kinds=5,
+        crowding=0.65,
+        forms={
+            "is there": 1.5,
+            "which corner": 1.5,
+            "small or large": 1.5,
+            "which digit is the": 1,
+            "how many of the digits": 1,
+            "is another": 1.25,
+            "are same": 1.25,
+        },
+    ),
+    "hard": Mix(kinds=10, crowding=0.85, forms=dict.fromkeys(FORMS, 1)),
 }
 
 
@@ -480,7 +507,7 @@ class Asker:
 # ------------------------------------------------------------------------------------------- annotators
 
 ERR = 0.04  # how often an annotator is wrong, and how often one uses another word
-WORDS = dict(enumerate("zero one two three four five six seven eight nine ten".split()))
+WORDS = dict(enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))
 LOOK_ALIKE = {0: 6, 1: 7, 2: 7, 3: 8, 4: 9, 5: 6, 6: 5, 7: 1, 8: 3, 9: 4}
 OTHER_WORDS = {  # what some say instead, and the mistake that is made
     "yes": ("yeah", "no"),
