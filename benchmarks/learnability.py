@@ -112,7 +112,7 @@ def main() -> None:
     evaluator = Evaluator(data.val.annotations)
     results: dict[str, list[Accuracy]] = {
         "floor: most frequent answer": [evaluator(most_frequent_answer(data.train.annotations, data.val.annotations))],
-        "floor: most frequent of its form": [
+        "floor: most frequent of form": [
             evaluator(most_frequent_answer_of_form(data.train.annotations, data.val.annotations))
         ],
     }

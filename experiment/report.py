@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -60,9 +61,9 @@ def verdict(found: Row, others: Sequence[Row], questions: int) -> str:
 def table(rows: Sequence[Row], questions: int) -> Table:
     """For a terminal; percentages with their standard error over ``questions`` test questions."""
     head, lines = _cells(rows, questions)
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow enough for 80 columns
     for i, title in enumerate(head):
-        table.add_column(Text(title), justify="right" if i else "left", no_wrap=bool(i))
+        table.add_column(Text(title), justify="right" if i else "left", no_wrap=True)
     for line in lines:
         table.add_row(*map(Text, line))
     return table
@@ -91,7 +92,7 @@ def _cells(rows: Sequence[Row], questions: int) -> tuple[list[str], list[list[st
     """Head and lines of the table. VQA's answer types come first, in its order; data may have others."""
     given = {kind for row in rows for kind in row.per_answer_type}
     kinds = [kind for kind in ANSWER_TYPES if kind in given] + sorted(given.difference(ANSWER_TYPES))
-    head = ["", "overall, %", *kinds, "parameters", "seconds"]
+    head = ["accuracy, %", "overall", *kinds, "weights", "seconds"]
     lines = [
         [
             row.name,

@@ -159,8 +159,8 @@ def report(found: Architecture, settings: Settings, folder: Path, console: Conso
     annotations = read_annotations(settings.data.final.annotations)
     training = read_annotations(settings.data.train.annotations)
     floors = {
-        "floor: most frequent answer": most_frequent_answer(training, annotations),
-        "floor: most frequent of its form": most_frequent_answer_of_form(training, annotations),
+        "most frequent answer": most_frequent_answer(training, annotations),
+        "most frequent of form": most_frequent_answer_of_form(training, annotations),
     }
     rows = []
     evaluator = Evaluator(annotations)

@@ -54,7 +54,7 @@ def test_the_whole_search_and_once_more(config):
     folder = config.parent
     said = launch(config)
     assert "http://127.0.0.1:" in said
-    for row in ("floor: most frequent answer", "floor: most frequent of its form", "MCAN", "random", "found"):
+    for row in ("most frequent answer", "most frequent of form", "MCAN", "random", "found"):
         assert row in said
     architecture = Architecture.load(folder / "architecture.json")
     assert {"experiment", "trial", "strategy", "seed", "settings", "versions", "date"} <= architecture.provenance.keys()
