@@ -22,10 +22,10 @@ class MCANSettings(BaseModel):
 class Encoder(nn.Module):
     """The paper's SA unit: self-attention, feed-forward."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float):
+    def __init__(self, hidden: int, heads: int, inner: int, dropout: float):
         super().__init__()
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
-        self.feed_forward = FeedForward(hidden, dropout, norm=StdLayerNorm)
+        self.feed_forward = FeedForward(hidden, inner, dropout, norm=StdLayerNorm)
 
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
         return self.feed_forward(self.self_attention(x, x_mask))
@@ -34,11 +34,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The paper's SGA unit: self-attention, guided attention, feed-forward."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float):
+    def __init__(self, hidden: int, heads: int, inner: int, dropout: float):
         super().__init__()
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
         self.guided_attention = GuidedAttention(hidden, heads, dropout, norm=StdLayerNorm)
-        self.feed_forward = FeedForward(hidden, dropout, norm=StdLayerNorm)
+        self.feed_forward = FeedForward(hidden, inner, dropout, norm=StdLayerNorm)
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
         x = self.self_attention(x, x_mask)
@@ -50,11 +50,11 @@ class MCAN(nn.Module):
 
     head_norm = StdLayerNorm
 
-    def __init__(self, settings: MCANSettings, hidden: int, heads: int, dropout: float):
+    def __init__(self, settings: MCANSettings, hidden: int, heads: int, inner: int, dropout: float):
         super().__init__()
         self.form = settings.form
-        self.encoder = nn.ModuleList(Encoder(hidden, heads, dropout) for _ in range(settings.layers))
-        self.decoder = nn.ModuleList(Decoder(hidden, heads, dropout) for _ in range(settings.layers))
+        self.encoder = nn.ModuleList(Encoder(hidden, heads, inner, dropout) for _ in range(settings.layers))
+        self.decoder = nn.ModuleList(Decoder(hidden, heads, inner, dropout) for _ in range(settings.layers))
 
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor

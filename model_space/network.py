@@ -27,6 +27,8 @@ class NetworkSettings(BaseModel):
     hidden: int = Field(512, ge=1)
     heads: int = Field(8, ge=1)
     """heads of an attention; they divide `hidden`"""
+    inner: int | None = Field(None, ge=1)
+    """inner width of a feed-forward; null: four times `hidden`"""
     word_size: int = Field(300, ge=1)
     """width of a word's embedding"""
     flat_inner: int = Field(512, ge=1)
@@ -96,7 +98,8 @@ class Network(ModelSpace):
     def __init__(self, space: StackedSettings | MCANSettings, settings: NetworkSettings, sizes: DataSizes):
         super().__init__()
         hidden, dropout = settings.hidden, settings.dropout
-        operation_sizes = {"hidden": hidden, "heads": settings.heads, "dropout": dropout}
+        inner = settings.inner or 4 * hidden
+        operation_sizes = {"hidden": hidden, "heads": settings.heads, "inner": inner, "dropout": dropout}
         if isinstance(space, StackedSettings):
             operation_sizes["channel_dropout"] = settings.channel_dropout
         self.question_encoder = QuestionEncoder(sizes.words, settings.word_size, hidden)

@@ -131,11 +131,11 @@ class GuidedAttention(_Residual):
 
 
 class FeedForward(_Residual):
-    """FF: the same MLP, four times wider inside, at every position."""
+    """FF: the same MLP, ``inner`` wide inside, at every position."""
 
-    def __init__(self, hidden: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
+    def __init__(self, hidden: int, inner: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
         super().__init__(hidden, dropout, channel_dropout, norm)
-        self.mlp = MLP(hidden, 4 * hidden, hidden, dropout)
+        self.mlp = MLP(hidden, inner, hidden, dropout)
 
     def forward(
         self, x: Tensor, x_mask: Tensor | None = None, y: Tensor | None = None, y_mask: Tensor | None = None

@@ -43,12 +43,20 @@ class StackedSettings(BaseModel):
 class Cell(nn.Module):
     """One cell: ``(B, N, hidden), (B, T, hidden)`` of the two cells before it to the same shapes."""
 
-    def __init__(self, settings: StackedSettings, hidden: int, heads: int, dropout: float, channel_dropout: float):
+    def __init__(
+        self,
+        settings: StackedSettings,
+        hidden: int,
+        heads: int,
+        inner: int,
+        dropout: float,
+        channel_dropout: float,
+    ):
         super().__init__()
         self.edges = settings.edges
 
         def feed_forward() -> FeedForward:
-            return FeedForward(hidden, dropout, channel_dropout)
+            return FeedForward(hidden, inner, dropout, channel_dropout)
 
         def choose_operation(label: str) -> LayerChoice:
             return LayerChoice(
@@ -108,12 +116,18 @@ class Stacked(nn.Module):
     head_norm = nn.LayerNorm
 
     def __init__(
-        self, settings: StackedSettings, hidden: int, heads: int, dropout: float, channel_dropout: float = 0.0
+        self,
+        settings: StackedSettings,
+        hidden: int,
+        heads: int,
+        inner: int,
+        dropout: float,
+        channel_dropout: float,
     ):
         super().__init__()
-        sizes = hidden, heads, dropout, channel_dropout
+        sizes = hidden, heads, inner, dropout, channel_dropout
         self.cells = nn.ModuleList(Cell(settings, *sizes) for _ in range(settings.cells))
-        self.after = nn.ModuleDict({stream: FeedForward(hidden, dropout, channel_dropout) for stream in STREAMS})
+        self.after = nn.ModuleDict({stream: FeedForward(hidden, inner, dropout, channel_dropout) for stream in STREAMS})
 
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor

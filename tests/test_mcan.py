@@ -19,6 +19,7 @@ def mcan_like(arrays, config) -> Network:
     settings = NetworkSettings(
         hidden=config["HIDDEN_SIZE"],
         heads=config["MULTI_HEAD"],
+        inner=config["FF_SIZE"],
         word_size=config["WORD_EMBED_SIZE"],
         flat_inner=config["FLAT_MLP_SIZE"],
         flat_size=config["FLAT_OUT_SIZE"],

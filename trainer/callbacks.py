@@ -17,6 +17,8 @@ from model_space.errors import InputError
 
 CHECKPOINT = "last.ckpt"
 CURVE = "curve.json"
+RUN = "run.json"
+"""What a folder's search was started with: it goes on only with the same."""
 
 Epoch = dict[str, Any]
 """One point of a curve: epoch (from 1), epochs, accuracy, loss, and what a search adds"""
@@ -125,3 +127,22 @@ def read_curve(folder: Path) -> list[Epoch]:
     """The curve of a run so far; empty before its first epoch."""
     path = folder / CURVE
     return json.loads(path.read_text()) if path.exists() else []
+
+
+def same_run(folder: Path, run: dict) -> None:
+    """Notes what a folder is used for.
+
+    Raises:
+        InputError: it was used for something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if not path.exists():
+        write_text(path, json.dumps(run, indent=1) + "\n")
+        return
+    before = json.loads(path.read_text())
+    for section, values in run.items():
+        if before.get(section) != values:
+            raise InputError(
+                f"{folder}: holds a run with another '{section}' (see {RUN}); give another folder, or delete it"
+            )

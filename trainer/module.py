@@ -20,8 +20,6 @@ class OptimizerSettings(BaseModel):
     decay_epochs: list[int] = []
     """after each of these epochs the learning rate is multiplied by `decay`"""
     decay: float = Field(0.2, gt=0, le=1)
-    clip: float | None = Field(None, gt=0)
-    """largest norm of the gradient of all weights; null: not clipped"""
 
     def scale(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0, as a multiple of `lr`."""

@@ -1,6 +1,5 @@
 """One one-shot search: from a space and data to the architecture that it finds."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -13,11 +12,11 @@ from nni.nas.space import RawFormatModelSpace
 from pydantic import Field, model_validator
 from torch.utils.data import Subset
 
-from model_space.architecture import Architecture, SpaceFields, write_text
+from model_space.architecture import Architecture, SpaceFields
 from model_space.errors import InputError
 from model_space.network import Network, NetworkSettings
 from model_space.stacked import StackedSettings
-from trainer.callbacks import CHECKPOINT, Curve, Epoch, RandomStates, WholeCheckpointIO, checkpoint_each_epoch
+from trainer.callbacks import CHECKPOINT, Curve, Epoch, RandomStates, WholeCheckpointIO, checkpoint_each_epoch, same_run
 from trainer.data.splits import Data
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluate import mean_soft_accuracy
@@ -26,9 +25,6 @@ from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
 from trainer.strategies.snas import Snas
 from trainer.strategies.supernet import at_sample, derive, distribution, entropy
-
-RUN = "run.json"
-"""What a folder's search was started with: it goes on only with the same."""
 
 STRATEGIES = {"snas": Snas, "darts": Darts, "gumbel_darts": GumbelDarts}
 
@@ -147,22 +143,3 @@ def training_batches(train: VQADataset, settings: SearchSettings, bilevel: bool)
         held_out = round(len(train) * settings.architecture_share)
         parts = {"train": Subset(train, order[held_out:]), "architecture": Subset(train, order[:held_out])}
     return {name: loader(part, settings.batch_size, seed=settings.seed, drop_last=True) for name, part in parts.items()}
-
-
-def same_run(folder: Path, run: dict) -> None:
-    """Notes what a folder is used for.
-
-    Raises:
-        InputError: it was used for something else.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RUN
-    if not path.exists():
-        write_text(path, json.dumps(run, indent=1) + "\n")
-        return
-    before = json.loads(path.read_text())
-    for section, values in run.items():
-        if before.get(section) != values:
-            raise InputError(
-                f"{folder}: holds a run with another '{section}' (see {RUN}); give another folder, or delete it"
-            )

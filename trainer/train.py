@@ -20,13 +20,13 @@ from trainer.callbacks import (
     WholeCheckpointIO,
     checkpoint_each_epoch,
     load_checkpoint,
+    same_run,
 )
 from trainer.data.splits import Data
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import loader
 from trainer.evaluate import mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule
-from trainer.search import same_run
 
 
 class TrainSettings(OptimizerSettings):
@@ -37,6 +37,8 @@ class TrainSettings(OptimizerSettings):
     steps_per_epoch: int | None = Field(None, ge=1)
     """an epoch ends after so many steps; null: when all training questions were seen"""
     batch_size: int = Field(64, ge=1)
+    clip: float | None = Field(None, gt=0)
+    """largest norm of the gradient of all weights; null: not clipped"""
 
 
 class SelfContained(Callback):
