@@ -35,7 +35,7 @@ class Evaluator:
     """
 
     def __init__(self, annotations: Iterable[dict]):
-        """:param annotations: what :func:`trainer.data.vqa.read_annotations` gives."""
+        """Takes what :func:`trainer.data.vqa.read_annotations` gives."""
         self._questions = {}
         for annotation in annotations:
             given = [_trim(answer["answer"]) for answer in annotation["answers"]]
@@ -47,9 +47,13 @@ class Evaluator:
             self._questions[annotation["question_id"]] = (score, disagree, *types)
 
     def __call__(self, answers: Mapping[int, str]) -> Accuracy:
-        """
-        :param answers: question id → answer, for every annotated question and no other.
-        :raises InputError: there is a question without answer, or an answer without question.
+        """Compares the answers with those of the people.
+
+        Args:
+            answers: question id → answer, for every annotated question and no other.
+
+        Raises:
+            InputError: there is a question without answer, or an answer without question.
         """
         self._check(answers)
         per_question = {}

@@ -45,7 +45,8 @@ class Vocabulary:
         An answer is counted where it is the ``multiple_choice_answer``, the one given most often by the ten.
         Answers are ordered by falling count, then by the alphabet.
 
-        :raises InputError: no answer is that frequent.
+        Raises:
+            InputError: no answer is that frequent.
         """
         words = dict.fromkeys(FIRST_WORDS)
         for question in questions:
@@ -81,8 +82,11 @@ class Vocabulary:
     def from_dict(cls, state: dict[str, list[str]], where: str) -> "Vocabulary":
         """What :meth:`to_dict` gave.
 
-        :param where: names the source in errors, such as a checkpoint's path.
-        :raises InputError: it is something else.
+        Args:
+            where: names the source in errors, such as a checkpoint's path.
+
+        Raises:
+            InputError: it is something else.
         """
         lists = {}
         for key in ("words", "answers"):

@@ -50,7 +50,8 @@ class VQADataset(Dataset):
     Of an image with more than ``max_regions`` regions the first are taken, of a question with more than
     ``max_tokens`` words likewise. A question without any word is one unknown word: no row is all padding.
 
-    :raises InputError: a file is missing, broken, or does not fit the others.
+    Raises:
+        InputError: a file is missing, broken, or does not fit the others.
     """
 
     question_ids: list[int]
@@ -148,7 +149,8 @@ class ShuffledSampler(Sampler[int]):
 def loader(dataset: VQADataset, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> DataLoader:
     """Batches of the dataset, shuffled afresh each epoch by ``seed``, or in order without one.
 
-    :param drop_last: leave out the last batch where it is smaller.
+    Args:
+        drop_last: leave out the last batch where it is smaller.
     """
     sampler = None if seed is None else ShuffledSampler(len(dataset), seed)
     # Each pass over a loader draws a number: not from the generator of the training, which would then depend on how
@@ -162,7 +164,8 @@ def loader(dataset: VQADataset, batch_size: int, *, seed: int | None = None, dro
 def read_questions(path: str | Path) -> list[dict]:
     """The ``questions`` of a file: dicts with ``question_id``, ``image_id`` (int), and ``question`` (str).
 
-    :raises InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
+    Raises:
+        InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
     """
     return _read_entries(path, "questions", {"question_id": int, "image_id": int, "question": str})
 
@@ -172,7 +175,8 @@ def read_annotations(path: str | Path) -> list[dict]:
     ``question_type``, ``answer_type``, ``multiple_choice_answer`` (str), and ``answers``, ten dicts with
     ``answer`` (str).
 
-    :raises InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
+    Raises:
+        InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
     """
     strings = dict.fromkeys(("question_type", "answer_type", "multiple_choice_answer"), str)
     entries = _read_entries(path, "annotations", {"question_id": int, "image_id": int, **strings, "answers": list})
