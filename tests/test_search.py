@@ -75,6 +75,13 @@ def test_what_an_epoch_reports(tiny_data, tmp_path):
     assert any(abs(before[label][c] - after[label][c]) > 1e-3 for label in before for c in before[label])
 
 
+def test_half_precision(tiny_data, tmp_path):
+    architecture = search(tiny_data, ALL, tiny_network(), settings(precision="bf16-mixed"), tmp_path, ignore)
+    curve = read_curve(tmp_path)
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert architecture.choices.keys() == curve[-1]["probabilities"].keys()
+
+
 def test_the_seed_decides(tiny_data, tmp_path):
     def found(folder, seed):
         return search(tiny_data, ONE, DROPOUT, settings(seed=seed, epochs=1), tmp_path / folder, ignore)

@@ -34,6 +34,13 @@ class _SampledSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, one_hot: Tensor, chosen: int, candidate: Callable[[int], Sequence[Tensor]], *output: Tensor):
         ctx.candidate, ctx.chosen, ctx.like = candidate, chosen, one_hot
+        # Autocast is a state of the thread, and on a GPU the backward pass has a thread of its own.
+        device = output[0].device.type
+        ctx.autocast = {
+            "device_type": device,
+            "dtype": torch.get_autocast_dtype(device),
+            "enabled": torch.is_autocast_enabled(device),
+        }
         ctx.save_for_backward(*output)
         return tuple(tensor.view_as(tensor) for tensor in output)
 
@@ -41,10 +48,11 @@ class _SampledSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradient: Tensor):
         def inner_product(candidate: Sequence[Tensor]) -> Tensor:
-            return sum(torch.vdot(g.flatten(), f.flatten()) for g, f in zip(gradient, candidate, strict=True))
+            pairs = zip(gradient, candidate, strict=True)
+            return sum(torch.vdot(g.flatten(), f.flatten().to(g.dtype)) for g, f in pairs)
 
         output = ctx.saved_tensors
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(**ctx.autocast):
             products = [inner_product(output if k == ctx.chosen else ctx.candidate(k)) for k in range(len(ctx.like))]
         return torch.stack(products).to(ctx.like.dtype), None, None, *gradient
 
