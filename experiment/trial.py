@@ -103,13 +103,17 @@ def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any
 def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Callable[[Epoch], None]):
     """The search that ``settings_file`` describes, with the parameters of a trial."""
     # Not before the trial has asked for its parameters: torch takes seconds to load.
+    from experiment.ranking import unmoved
     from experiment.settings import read_settings
+    from trainer.callbacks import read_curve
     from trainer.data.splits import load_data
     from trainer.search import search as one_shot_search
 
     settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
     data = load_data(settings.data)
     architecture = one_shot_search(data, settings.space, settings.network, settings.search, folder, report)
+    if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
+        print(warning, file=sys.stderr)
     return replace(architecture, provenance={"strategy": settings.search.strategy, "seed": settings.search.seed})
 
 

@@ -13,7 +13,7 @@ from experiment import manager, records
 from experiment.comparison import compare, rivals
 from experiment.curves import draw_curves
 from experiment.export import best
-from experiment.ranking import ranking
+from experiment.ranking import ranking, unmoved
 from experiment.report import Row, save, table, verdict
 from experiment.settings import Settings, read_settings
 from model_space import draw
@@ -43,8 +43,12 @@ def run(config_file: Path, port: int | None, console: Console) -> None:
     console.print(f"curves of the trials: {RESULTS / 'curves.svg'}")
     found = best(working_directory, folder.name)
     write_export(found, Path("architecture.json"), console)
-    trial = next(trial for trial in experiment.trials if trial.id == found.provenance["trial"])
-    console.print(ranking(read_curve(trial.folder / "search")[-1]["probabilities"]))
+    for trial in experiment.trials:
+        curve = read_curve(trial.folder / "search")
+        if trial.id == found.provenance["trial"]:
+            console.print(f"trial {trial.number} in the end:", ranking(curve[-1]["probabilities"]))
+        elif curve and (warning := unmoved(curve[-1]["probabilities"])):
+            console.print(f"[yellow]trial {trial.number}:[/yellow] {warning}")
     report(found, settings, folder / "comparison", console)
 
 
