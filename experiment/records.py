@@ -26,7 +26,7 @@ ENDED = (*FAILED, "SUCCEEDED", "EARLY_STOPPED")
 class Trial:
     id: str
     number: int
-    """position in the experiment, from 1"""
+    """as NNI's portal counts them, from 0"""
     folder: Path
     """its output: ``trial.stdout``, ``trial.stderr`` and what it writes itself"""
     state: str = "WAITING"
@@ -134,7 +134,7 @@ def _trials(folder: Path, events) -> dict[str, Trial]:
         id, event = row["trialJobId"], row["event"]
         if not id or event == "ADD_HYPERPARAMETER":
             continue
-        trial = trials.setdefault(id, Trial(id, len(trials) + 1, folder / "environments" / "local-env" / "trials" / id))
+        trial = trials.setdefault(id, Trial(id, len(trials), folder / "environments" / "local-env" / "trials" / id))
         if row["data"] and not trial.record:
             trial.record = json.loads(row["data"])
         if event == "USER_TO_CANCEL":

@@ -24,13 +24,13 @@ def test_a_trial_from_start_to_end(tmp_path: Path):
     first, second = records.read(tmp_path / "abc").trials
     assert (first.id, first.number, first.state, first.parameters, first.final) == (
         "T1",
-        1,
+        0,
         "RUNNING",
         {"seed": 1},
         None,
     )
     assert [metric["default"] for metric in first.curve] == [10.0, 20.0]
-    assert (second.number, second.state, second.curve) == (2, "WAITING", [])
+    assert (second.number, second.state, second.curve) == (1, "WAITING", [])
     assert first.folder == tmp_path / "abc" / "environments" / "local-env" / "trials" / "T1"
 
     written.metric("T1", {"default": 20.0})
