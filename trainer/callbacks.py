@@ -42,7 +42,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             partial.unlink(missing_ok=True)
             full = getattr(error, "errno", None) == errno.ENOSPC or isinstance(error, RuntimeError)
             reason = "the disk is full" if full else error.strerror
-            raise InputError(f"{path}: checkpoint not written: {reason}; the one before it is whole") from error
+            raise InputError(f"{path}: checkpoint not written: {reason}; an earlier one is still whole") from error
 
     def load_checkpoint(self, path, map_location=None, weights_only: bool | None = True) -> dict[str, Any]:
         return load_checkpoint(Path(path))
