@@ -30,10 +30,12 @@ from trainer.module import OptimizerSettings, VQAModule
 
 
 class TrainSettings(OptimizerSettings):
-    """Training of a found or fixed network; the defaults are those of MCAN small."""
+    """Training of a found or fixed network; the defaults are those of MCAN small, but for its warm-up of three epochs,
+    which `warmup_steps` gives in steps."""
 
     seed: int = Field(0, ge=0)
     epochs: int = Field(13, ge=1)
+    decay_epochs: list[int] = [10, 12]
     steps_per_epoch: int | None = Field(None, ge=1)
     """an epoch ends after so many steps; null: when all training questions were seen"""
     batch_size: int = Field(64, ge=1)
