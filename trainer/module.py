@@ -17,7 +17,7 @@ class OptimizerSettings(BaseModel):
     lr: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(0, ge=0)
     """the learning rate rises linearly over these steps"""
-    decay_epochs: list[int] = []
+    decay_epochs: tuple[int, ...] = ()
     """after each of these epochs the learning rate is multiplied by `decay`"""
     decay: float = Field(0.2, gt=0, le=1)
 

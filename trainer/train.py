@@ -35,7 +35,7 @@ class TrainSettings(OptimizerSettings):
 
     seed: int = Field(0, ge=0)
     epochs: int = Field(13, ge=1)
-    decay_epochs: list[int] = [10, 12]
+    decay_epochs: tuple[int, ...] = (10, 12)
     steps_per_epoch: int | None = Field(None, ge=1)
     """an epoch ends after so many steps; null: when all training questions were seen"""
     batch_size: int = Field(64, ge=1)
