@@ -6,6 +6,7 @@ way round.
 """
 
 import importlib.util
+import math
 import re
 import signal
 import socket
@@ -33,6 +34,9 @@ from model_space.errors import InputError
 
 FIRST_PORT = 8080
 """NNI's own default"""
+
+IDLE = 15
+"""seconds without a trial after which an experiment whose tuner has no more is over"""
 
 
 class SearchFailed(RuntimeError):
@@ -69,6 +73,7 @@ def follow(folder: Path) -> Iterator[Experiment]:
         SearchFailed: all trials failed, or the manager ended or reports an error.
     """
     manager = _process(folder)
+    idle_since = math.inf
     while True:
         # The status before the records: what has ended by then is in them.
         if (status := _status(manager)) is None:
@@ -77,7 +82,15 @@ def follow(folder: Path) -> Iterator[Experiment]:
         experiment = records.read(folder)
         yield experiment
         alive = [trial for trial in experiment.trials if trial.state not in ENDED]
-        if experiment.finished or (not alive and status and status["status"] in ("DONE", "TUNER_NO_MORE_TRIAL")):
+        if experiment.finished or (not alive and status and status["status"] == "DONE"):
+            break
+        # A tuner may say that there are no more while the last trial that it gave waits to be started, which takes
+        # NNI seconds; and where a tuner has fewer than the experiment was to have, NNI never says that it is done.
+        if not alive and status and status["status"] == "TUNER_NO_MORE_TRIAL":
+            idle_since = min(idle_since, time.monotonic())
+        else:
+            idle_since = math.inf
+        if time.monotonic() - idle_since > IDLE:
             break
         if status is None or status["status"] == "ERROR":
             what = f"reports an error: {_last_error(_log(folder).read_text())}" if status else "has ended"

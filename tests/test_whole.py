@@ -54,6 +54,7 @@ def test_the_whole_search_and_once_more(config):
     folder = config.parent
     said = launch(config)
     assert "http://127.0.0.1:" in said
+    assert all(f"trial {number}: seed {number}" in said for number in range(3))
     for row in ("most frequent answer", "most frequent of form", "MCAN", "random", "found"):
         assert row in said
     architecture = Architecture.load(folder / "architecture.json")
