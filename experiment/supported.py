@@ -6,7 +6,7 @@ Runs with the standard library alone, and on old Pythons.
 import platform
 import sys
 
-PYTHONS = (3, 11), (3, 13)  # NumPy 2.4 begins with 3.11; NNI 3.0 imports modules that 3.14 no longer has
+PYTHONS = (3, 11), (3, 13)  # NumPy 2.4 begins with 3.11; later ones than 3.13 were not tried
 PLATFORMS = {("Linux", "x86_64"), ("Darwin", "x86_64")}  # for which NNI 3.0 has a wheel, and make is there
 
 
