@@ -96,17 +96,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=2, help="of MCAN")
     parser.add_argument("--epochs", type=int, help="in place of the settings'")
-    parser.add_argument("--mix", help="of the embedded data, in place of the settings'; in a folder of its own")
     args = parser.parse_args()
     settings = read_settings(args.settings)
     if args.epochs:
         decay = [args.epochs - 2, args.epochs - 1]
         training = settings.train.model_copy(update={"epochs": args.epochs, "decay_epochs": decay})
         settings = settings.model_copy(update={"train": training})
-    if args.mix:
-        old, new = settings.data.digits.folder, Path(f"{settings.data.digits.folder}-{args.mix}")
-        text = settings.model_dump_json().replace(str(old), str(new)).replace('"mix":"quick"', f'"mix":"{args.mix}"')
-        settings = Settings.model_validate_json(text)
 
     data = load_data(settings.data)
     evaluator = Evaluator(data.val.annotations)

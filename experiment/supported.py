@@ -7,7 +7,7 @@ import platform
 import sys
 
 PYTHONS = (3, 11), (3, 13)  # NumPy 2.4 begins with 3.11; later ones than 3.13 were not tried
-PLATFORMS = {("Linux", "x86_64"), ("Darwin", "x86_64")}  # for which NNI 3.0 has a wheel, and make is there
+PLATFORMS = {("Linux", "x86_64")}  # NNI 3.0 has none for ARM, torch 2.13 none for macOS on x86_64, Windows has no make
 
 
 def complaint(version, system, machine):
@@ -19,7 +19,7 @@ def complaint(version, system, machine):
             )
         )
     if (system, machine) not in PLATFORMS:
-        return f"{system} on {machine} is not supported: NNI 3.0 has packages for Linux and macOS on x86_64 only"
+        return f"{system} on {machine} is not supported: NNI 3.0 and torch 2.13 both have packages for Linux on x86_64"
     return None
 
 

@@ -98,6 +98,7 @@ def test_help_fits_a_screen_and_actions_exclude_each_other():
         ((3, 9, 1), "Linux", "x86_64", "Python 3.9 is not supported"),
         ((3, 14, 0), "Linux", "x86_64", "Python 3.14 is not supported"),
         ((3, 11, 0), "Linux", "aarch64", "Linux on aarch64 is not supported"),
+        ((3, 11, 0), "Darwin", "arm64", "Darwin on arm64 is not supported"),
         ((3, 11, 0), "Windows", "AMD64", "Windows on AMD64 is not supported"),
     ],
 )

@@ -60,7 +60,7 @@ def derive(supernet: nn.Module) -> Choices:
 class OneHot(nn.Module):
     """Stands where NNI's mixed layers have their softmax: gives the sample in place of the distribution.
 
-    ``value`` is the one-hot vector, ``index`` where its one is (known on the host: no wait for the device).
+    ``value`` is the one-hot vector, ``index`` where its one is, as a number of Python's.
     """
 
     value: Tensor
