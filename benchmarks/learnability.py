@@ -69,8 +69,8 @@ def changed(stack: ExitStack, name: str) -> None:
     """Makes every network, or every batch, of this process the one of that name."""
     for unit, operation in ABLATIONS.get(name, []):
 
-        def build(self, *sizes, whole=unit.__init__, operation=operation):
-            whole(self, *sizes)
+        def build(self, sizes, whole=unit.__init__, operation=operation):
+            whole(self, sizes)
             setattr(self, operation, Skip())
 
         stack.enter_context(patch.object(unit, "__init__", build))

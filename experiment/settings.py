@@ -11,15 +11,16 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from model_space.architecture import SpaceFields
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.network import NetworkSettings, SpaceSettings
-from model_space.stacked import StackedSettings
+from model_space.network import SPACES, DataSizes, NetworkSettings, SpaceSettings
+from model_space.question_encoder import ENCODERS, EncoderSettings, LSTMSettings
 from trainer.data.splits import DataSettings
 from trainer.search import SearchSettings
 from trainer.train import TrainSettings
 
-SPACES = {"stacked": StackedSettings, "mcan": MCANSettings}
+TAGGED = {"space": SPACES, "encoder": ENCODERS}
+"""sections whose key `name` says which keys they have"""
 
 
 class Settings(BaseModel):
@@ -29,22 +30,30 @@ class Settings(BaseModel):
 
     data: DataSettings
     space: SpaceSettings
+    encoder: EncoderSettings = LSTMSettings()
     network: NetworkSettings = NetworkSettings()
     search: SearchSettings = SearchSettings()
     train: TrainSettings = TrainSettings()
 
+    def fields(self, data: DataSizes) -> SpaceFields:
+        """The space that they describe, for data of these sizes."""
+        return SpaceFields(backbone=self.space, encoder=self.encoder, network=self.network, data=data)
+
     def with_parameters(self, parameters: dict[str, Any], where: str = "trial") -> Self:
-        """These settings with the parameters of a trial: names of the sections `search`, `space` and `network`.
+        """These settings with the parameters of a trial: names of the sections `search`, `space` and `network`,
+        and of the section `encoder` behind its name and a dot.
 
         Raises:
             InputError: no section has the name, or the value is not allowed.
         """
         content = self.model_dump()
-        known = {key: section for section in ("network", "space", "search") for key in content[section]}
+        known = {key: (section, key) for section in ("network", "space", "search") for key in content[section]}
+        known |= {f"encoder.{key}": ("encoder", key) for key in content["encoder"]}
         for key, value in parameters.items():
             if key not in known:
                 raise InputError(f"{where}: unknown parameter '{key}' (it is {value!r}){nearest(key, known)}")
-            content[known[key]][key] = value
+            section, name = known[key]
+            content[section][name] = value
         return validate(content, where)
 
 
@@ -74,7 +83,7 @@ def validate(content: dict[str, Any], where: str, node: yaml.Node | None = None)
     except pydantic.ValidationError as error:
         # An unknown key explains a missing one better than the other way round.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    keys = [key for key in first["loc"] if not (first["loc"][0] == "space" and key in SPACES)]
+    keys = [key for key in first["loc"] if key not in TAGGED.get(first["loc"][0], ())]
     name, value = ".".join(map(str, keys)), first["input"]
     line = f", line {line_of(node, keys)}" if node else ""
     if first["type"] == "extra_forbidden":
@@ -82,9 +91,10 @@ def validate(content: dict[str, Any], where: str, node: yaml.Node | None = None)
     if first["type"] == "missing":
         raise InputError(f"{where}{line}: '{name}' is missing")
     if first["type"] == "union_tag_invalid":
-        raise InputError(f"{where}{line}: space.name is {value.get('name')!r}, expected one of {', '.join(SPACES)}")
+        expected = ", ".join(TAGGED[name])
+        raise InputError(f"{where}{line}: {name}.name is {value.get('name')!r}, expected one of {expected}")
     if first["type"] == "union_tag_not_found":
-        raise InputError(f"{where}{line}: 'space.name' is missing, expected one of {', '.join(SPACES)}")
+        raise InputError(f"{where}{line}: '{name}.name' is missing, expected one of {', '.join(TAGGED[name])}")
     if first["type"] == "value_error":  # a rule over several keys, which names them itself
         raise InputError(f"{where}{line}: {name}: {first['msg'].removeprefix('Value error, ')}")
     message = first["msg"].removeprefix("Input ").replace("should", "must")
@@ -95,8 +105,8 @@ def known_keys(content: dict[str, Any], section: list) -> list[str]:
     """The keys that a section of the settings may have."""
     model: Any = Settings
     for key in section:
-        if key == "space":
-            model = SPACES[content["space"]["name"]]
+        if key in TAGGED:
+            model = TAGGED[key][content[key]["name"]]
         else:
             model = next(m for m in models(model.model_fields[key].annotation))
     return list(model.model_fields)

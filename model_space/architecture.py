@@ -15,7 +15,8 @@ from nni.nas.space import model_context
 from torch import nn
 
 from model_space.errors import InputError
-from model_space.network import DataSizes, Network, NetworkSettings, SpaceSettings, empty_network, parameter_count
+from model_space.network import DataSizes, Network, NetworkSettings, SpaceSettings, parameter_count
+from model_space.question_encoder import EncoderSettings, LSTMSettings
 
 FORMAT = 1
 
@@ -24,13 +25,19 @@ Choices = dict[str, Any]
 
 
 class SpaceFields(pydantic.BaseModel):
-    """The key ``space`` of the file: name and parameters of the space, sizes of the network, sizes of the data."""
+    """The key ``space`` of the file: name and parameters of the space, its question encoder, sizes of the network and
+    of the data."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     backbone: SpaceSettings
     network: NetworkSettings
     data: DataSizes
+    encoder: EncoderSettings = LSTMSettings()
+
+    def build(self) -> Network:
+        """The space; under :func:`nni.nas.space.model_context` the network of one architecture."""
+        return Network(self.backbone, self.network, self.data, self.encoder)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Architecture:
     def network(self) -> nn.Module:
         """A network of this architecture, with new weights."""
         with model_context(self.choices):
-            return Network(self.space.backbone, self.space.network, self.space.data)
+            return self.space.build()
 
     def parameters(self) -> int:
         """How many weights the network has; makes none of them."""
@@ -108,19 +115,22 @@ class Architecture:
 
 
 def flat(space: SpaceFields) -> dict[str, Any]:
-    return space.backbone.model_dump() | space.network.model_dump() | space.data.model_dump()
+    sections = space.backbone.model_dump() | space.network.model_dump() | space.data.model_dump()
+    return sections | {"encoder": space.encoder.model_dump()}
 
 
 def unflat(content: dict[str, Any], where: str) -> SpaceFields:
     """The typed form of the key ``space``."""
     network = {key: content[key] for key in NetworkSettings.model_fields if key in content}
     data = {key: content[key] for key in DataSizes.model_fields if key in content}
-    backbone = {key: value for key, value in content.items() if key not in network and key not in data}
+    encoder = {"encoder": content["encoder"]} if "encoder" in content else {}
+    known = network.keys() | data.keys() | encoder.keys()
+    backbone = {key: value for key, value in content.items() if key not in known}
     absent = [key for key in NetworkSettings.model_fields if key not in network]
     if absent:
         raise InputError(f"{where}: space.{absent[0]} is missing")
     try:
-        return SpaceFields(backbone=backbone, network=network, data=data)
+        return SpaceFields(backbone=backbone, network=network, data=data, **encoder)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][1:] if part not in ("stacked", "mcan")) or "name"
@@ -129,7 +139,8 @@ def unflat(content: dict[str, Any], where: str) -> SpaceFields:
 
 def candidates(space: SpaceFields) -> dict[str, list]:
     """The candidates of every label of a space."""
-    network = empty_network(space.backbone, space.network, space.data)
+    with torch.device("meta"):  # only to ask for its choices
+        network = space.build()
     return {
         label: [[value] for value in mutable.values]
         if isinstance(mutable, CategoricalMultiple)

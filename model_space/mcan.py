@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from model_space.operations import FeedForward, GuidedAttention, SelfAttention, StdLayerNorm
+from model_space.operations import FeedForward, GuidedAttention, SelfAttention, Sizes, StdLayerNorm
 
 
 class MCANSettings(BaseModel):
@@ -22,10 +22,11 @@ class MCANSettings(BaseModel):
 class Encoder(nn.Module):
     """The paper's SA unit: self-attention, feed-forward."""
 
-    def __init__(self, hidden: int, heads: int, inner: int, dropout: float):
+    def __init__(self, sizes: Sizes):
         super().__init__()
+        hidden, heads, dropout = sizes.hidden, sizes.heads, sizes.dropout
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
-        self.feed_forward = FeedForward(hidden, inner, dropout, norm=StdLayerNorm)
+        self.feed_forward = FeedForward(hidden, sizes.inner, dropout, norm=StdLayerNorm)
 
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
         return self.feed_forward(self.self_attention(x, x_mask))
@@ -34,11 +35,12 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The paper's SGA unit: self-attention, guided attention, feed-forward."""
 
-    def __init__(self, hidden: int, heads: int, inner: int, dropout: float):
+    def __init__(self, sizes: Sizes):
         super().__init__()
+        hidden, heads, dropout = sizes.hidden, sizes.heads, sizes.dropout
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
         self.guided_attention = GuidedAttention(hidden, heads, dropout, norm=StdLayerNorm)
-        self.feed_forward = FeedForward(hidden, inner, dropout, norm=StdLayerNorm)
+        self.feed_forward = FeedForward(hidden, sizes.inner, dropout, norm=StdLayerNorm)
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
         x = self.self_attention(x, x_mask)
@@ -50,16 +52,16 @@ class MCAN(nn.Module):
 
     head_norm = StdLayerNorm
 
-    def __init__(self, settings: MCANSettings, hidden: int, heads: int, inner: int, dropout: float):
+    def __init__(self, settings: MCANSettings, sizes: Sizes):
         super().__init__()
         self.form = settings.form
-        self.encoder = nn.ModuleList(Encoder(hidden, heads, inner, dropout) for _ in range(settings.layers))
-        self.decoder = nn.ModuleList(Decoder(hidden, heads, inner, dropout) for _ in range(settings.layers))
+        self.encoder = nn.ModuleList(Encoder(sizes) for _ in range(settings.layers))
+        self.decoder = nn.ModuleList(Decoder(sizes) for _ in range(settings.layers))
 
     def forward(
-        self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor
+        self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes."""
+        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes; does not look at the boxes."""
         if self.form == "encoder_decoder":
             for encoder in self.encoder:
                 question = encoder(question, question_mask)

@@ -5,18 +5,21 @@ The backbone is a space to search or a fixed network; the rest is that of MCAN (
 
 from typing import Annotated
 
-import torch
 from nni.nas.nn.pytorch import ModelSpace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from model_space.mcan import MCAN, MCANSettings
-from model_space.operations import MLP
+from model_space.operations import MLP, Sizes
+from model_space.question_encoder import EncoderSettings, LSTMSettings, QuestionEncoder
 from model_space.stacked import Stacked, StackedSettings
 
-SpaceSettings = Annotated[StackedSettings | MCANSettings, Field(discriminator="name")]
-
 BACKBONES = {"stacked": Stacked, "mcan": MCAN}
+
+SPACES = {"stacked": StackedSettings, "mcan": MCANSettings}
+"""name → parameters; the name is a value of their field `name`"""
+
+SpaceSettings = Annotated[StackedSettings | MCANSettings, Field(discriminator="name")]
 
 
 class NetworkSettings(BaseModel):
@@ -62,18 +65,6 @@ class DataSizes(BaseModel):
     answers: int = Field(ge=1)
 
 
-class QuestionEncoder(nn.Module):
-    """Embeds the words and runs an LSTM over them: tokens ``(B, T)`` to features ``(B, T, hidden)``."""
-
-    def __init__(self, words: int, word_size: int, hidden: int):
-        super().__init__()
-        self.embedding = nn.Embedding(words, word_size)
-        self.lstm = nn.LSTM(word_size, hidden, batch_first=True)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.lstm(self.embedding(tokens))[0]
-
-
 class AttentionFlatten(nn.Module):
     """Attends over the positions of a stream and flattens it: ``(B, N, hidden)`` to ``(B, flat_size)`` (equation 6)."""
 
@@ -95,24 +86,31 @@ class Network(ModelSpace):
     :func:`nni.nas.space.model_context` it is the network of one architecture.
     """
 
-    def __init__(self, space: StackedSettings | MCANSettings, settings: NetworkSettings, sizes: DataSizes):
+    def __init__(
+        self,
+        space: SpaceSettings,
+        settings: NetworkSettings,
+        sizes: DataSizes,
+        encoder: EncoderSettings = LSTMSettings(),  # noqa: B008  frozen
+    ):
         super().__init__()
         hidden, dropout = settings.hidden, settings.dropout
         inner = settings.inner or 4 * hidden
-        operation_sizes = {"hidden": hidden, "heads": settings.heads, "inner": inner, "dropout": dropout}
-        if isinstance(space, StackedSettings):
-            operation_sizes["channel_dropout"] = settings.channel_dropout
-        self.question_encoder = QuestionEncoder(sizes.words, settings.word_size, hidden)
+        self.question_encoder = QuestionEncoder(encoder, sizes.words, settings.word_size, hidden)
         self.image_projection = nn.Linear(sizes.feature_size, hidden)
         self.region_norm = nn.LayerNorm(hidden) if settings.region_norm else nn.Identity()
-        self.backbone = BACKBONES[space.name](space, **operation_sizes)
+        self.backbone = BACKBONES[space.name](
+            space, Sizes(hidden, settings.heads, inner, dropout, settings.channel_dropout)
+        )
         flat_sizes = hidden, settings.flat_inner, settings.flat_size, settings.glimpses, dropout
         self.flatten_image = AttentionFlatten(*flat_sizes)
         self.flatten_question = AttentionFlatten(*flat_sizes)
         self.head_norm = self.backbone.head_norm(settings.flat_size)
         self.classifier = nn.Linear(settings.flat_size, sizes.answers)
 
-    def forward(self, regions: Tensor, region_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:
+    def forward(
+        self, regions: Tensor, region_mask: Tensor, tokens: Tensor, token_mask: Tensor, boxes: Tensor
+    ) -> Tensor:
         """Scores the answers.
 
         Args:
@@ -120,13 +118,14 @@ class Network(ModelSpace):
             region_mask: ``(B, N)``, True where a region is real.
             tokens: words of the question ``(B, T)``.
             token_mask: ``(B, T)``, True where a word is real.
+            boxes: ``(B, N, 4)``, the regions' corners x1, y1, x2, y2 in pixels.
 
         Returns:
             Logits ``(B, answers)``.
         """
         question = self.question_encoder(tokens)
         image = self.region_norm(self.image_projection(regions))
-        image, question = self.backbone(image, region_mask, question, token_mask)
+        image, question = self.backbone(image, region_mask, question, token_mask, boxes)
         flat = self.flatten_question(question, token_mask) + self.flatten_image(image, region_mask)
         return self.classifier(self.head_norm(flat))
 
@@ -134,9 +133,3 @@ class Network(ModelSpace):
 def parameter_count(network: nn.Module) -> int:
     """Weights that training changes."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-def empty_network(space: StackedSettings | MCANSettings, settings: NetworkSettings, sizes: DataSizes) -> Network:
-    """The space without memory for its weights: to ask it for its choices."""
-    with torch.device("meta"):
-        return Network(space, settings, sizes)

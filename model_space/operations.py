@@ -3,19 +3,32 @@
 An operation maps the features ``x`` of one stream to new features of the same stream, and may be guided by the
 features ``y`` of the other. All are called alike: ``operation(x, x_mask, y, y_mask)`` with ``x`` of shape
 ``(B, N, hidden)``, ``y`` of shape ``(B, M, hidden)`` and boolean masks ``(B, N)``, ``(B, M)`` that are True where a
-position is real. They return ``(B, N, hidden)``.
+position is real. They return ``(B, N, hidden)``. One more argument, ``relation``, is for relational self-attention.
 
 Sources: MCAN (Yu et al., 2019, arXiv 1906.10770, section 3.1) for self-attention, guided attention and feed-forward,
 each with a residual and a layer norm; the attention itself is Vaswani et al. (2017), equations 1 and 2.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 Norm = Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What every operation of a network has in common."""
+
+    hidden: int
+    heads: int
+    inner: int
+    """inner width of a feed-forward"""
+    dropout: float
+    channel_dropout: float
 
 
 class StdLayerNorm(nn.Module):
@@ -113,7 +126,7 @@ class SelfAttention(_Residual):
         super().__init__(hidden, dropout, channel_dropout, norm)
         self.attention = Attention(hidden, heads, dropout)
 
-    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor | None = None, y_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
         x = self.channel_dropout(x)
         return self.residual(x, self.attention(x, x, x_mask))
 
@@ -125,7 +138,7 @@ class GuidedAttention(_Residual):
         super().__init__(hidden, dropout, channel_dropout, norm)
         self.attention = Attention(hidden, heads, dropout)
 
-    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, *unused: Tensor) -> Tensor:
         x, y = self.channel_dropout(x), self.channel_dropout(y)
         return self.residual(x, self.attention(x, y, y_mask))
 
@@ -137,9 +150,7 @@ class FeedForward(_Residual):
         super().__init__(hidden, dropout, channel_dropout, norm)
         self.mlp = MLP(hidden, inner, hidden, dropout)
 
-    def forward(
-        self, x: Tensor, x_mask: Tensor | None = None, y: Tensor | None = None, y_mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, *unused: Tensor) -> Tensor:
         x = self.channel_dropout(x)
         return self.residual(x, self.mlp(x))
 
@@ -147,12 +158,12 @@ class FeedForward(_Residual):
 class Identity(nn.Module):
     """Passes ``x`` on as it is."""
 
-    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *unused: Tensor) -> Tensor:
         return x
 
 
 class Zero(nn.Module):
     """``none``: passes nothing on."""
 
-    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *unused: Tensor) -> Tensor:
         return torch.zeros_like(x)

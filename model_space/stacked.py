@@ -21,7 +21,7 @@ from nni.nas.nn.pytorch import InputChoice, LayerChoice
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from model_space.operations import FeedForward, GuidedAttention, Identity, SelfAttention, Zero, plain_norm
+from model_space.operations import FeedForward, GuidedAttention, Identity, SelfAttention, Sizes, Zero, plain_norm
 
 STREAMS = ("image", "question")
 
@@ -43,20 +43,13 @@ class StackedSettings(BaseModel):
 class Cell(nn.Module):
     """One cell: ``(B, N, hidden), (B, T, hidden)`` of the two cells before it to the same shapes."""
 
-    def __init__(
-        self,
-        settings: StackedSettings,
-        hidden: int,
-        heads: int,
-        inner: int,
-        dropout: float,
-        channel_dropout: float,
-    ):
+    def __init__(self, settings: StackedSettings, sizes: Sizes):
         super().__init__()
         self.edges = settings.edges
+        hidden, heads, dropout, channel_dropout = sizes.hidden, sizes.heads, sizes.dropout, sizes.channel_dropout
 
         def feed_forward() -> FeedForward:
-            return FeedForward(hidden, inner, dropout, channel_dropout)
+            return FeedForward(hidden, sizes.inner, dropout, channel_dropout)
 
         def choose_operation(label: str) -> LayerChoice:
             return LayerChoice(
@@ -115,24 +108,16 @@ class Stacked(nn.Module):
 
     head_norm = nn.LayerNorm
 
-    def __init__(
-        self,
-        settings: StackedSettings,
-        hidden: int,
-        heads: int,
-        inner: int,
-        dropout: float,
-        channel_dropout: float,
-    ):
+    def __init__(self, settings: StackedSettings, sizes: Sizes):
         super().__init__()
-        sizes = hidden, heads, inner, dropout, channel_dropout
-        self.cells = nn.ModuleList(Cell(settings, *sizes) for _ in range(settings.cells))
-        self.after = nn.ModuleDict({stream: FeedForward(hidden, inner, dropout, channel_dropout) for stream in STREAMS})
+        self.cells = nn.ModuleList(Cell(settings, sizes) for _ in range(settings.cells))
+        after = sizes.hidden, sizes.inner, sizes.dropout, sizes.channel_dropout
+        self.after = nn.ModuleDict({stream: FeedForward(*after) for stream in STREAMS})
 
     def forward(
-        self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor
+        self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes."""
+        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes; does not look at the boxes."""
         before_last = last = (image, question)
         for cell in self.cells:
             before_last, last = last, cell(before_last, last, (image_mask, question_mask))

@@ -282,7 +282,7 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data):
     assert trial.state == "SUCCEEDED", manager.reason(trial)
     chosen = settings.with_parameters(parameters)
     epochs = []
-    alone = search(tiny_data, chosen.space, chosen.network, chosen.search, home / "alone", epochs.append)
+    alone = search(tiny_data, chosen.fields(tiny_data.sizes), chosen.search, home / "alone", epochs.append)
     architecture = Architecture.from_json(trial.final["architecture"], trial.id)
     assert (architecture.choices, architecture.score) == (alone.choices, alone.score)
     assert [metric["loss"] for metric in trial.curve] == [epoch["loss"] for epoch in epochs]

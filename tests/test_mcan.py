@@ -35,7 +35,8 @@ def test_equals_the_reference(dtype, tolerance):
     network = mcan_like(arrays, config).to(dtype).eval()
     network.load_state_dict(reference.state(arrays, reference.MCAN_NAMES))
     image, question = torch.from_numpy(arrays["image"]).to(dtype), torch.from_numpy(arrays["question"])
-    answer = network(image, image.abs().sum(-1) > 0, question, question > 0).sigmoid()
+    boxes = image.new_zeros(*image.shape[:2], 4)
+    answer = network(image, image.abs().sum(-1) > 0, question, question > 0, boxes).sigmoid()
     torch.testing.assert_close(answer.double(), torch.from_numpy(arrays["probability"]), rtol=0, atol=tolerance)
 
 

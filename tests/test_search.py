@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from conftest import tiny_network
+from conftest import space_of
 
 from model_space.errors import InputError
 from model_space.mcan import MCANSettings
@@ -15,7 +15,7 @@ from trainer.search import SearchSettings, search, training_batches
 
 ONE = StackedSettings(edges="one", cells=2, nodes=2)
 ALL = StackedSettings(edges="all", cells=2, nodes=2)
-DROPOUT = tiny_network(dropout=0.1, channel_dropout=0.1)  # draws random numbers in every step
+DROPOUT = {"dropout": 0.1, "channel_dropout": 0.1}  # draws random numbers in every step
 
 
 def settings(**changes) -> SearchSettings:
@@ -43,13 +43,13 @@ def ignore(epoch):
 def test_a_killed_search_ends_as_if_it_had_not_been(tiny_data, tmp_path, strategy, space):
     options = settings(strategy=strategy, temperature=(2.0, 0.5))
     reported = []
-    whole = search(tiny_data, space, DROPOUT, options, tmp_path / "whole", reported.append)
+    whole = search(tiny_data, space_of(tiny_data, space, **DROPOUT), options, tmp_path / "whole", reported.append)
 
     with pytest.raises(Killed):
-        search(tiny_data, space, DROPOUT, options, tmp_path / "killed", killed_at(2))
+        search(tiny_data, space_of(tiny_data, space, **DROPOUT), options, tmp_path / "killed", killed_at(2))
     torch.manual_seed(99)  # another process has drawn other numbers
     rest = []
-    resumed = search(tiny_data, space, DROPOUT, options, tmp_path / "killed", rest.append)
+    resumed = search(tiny_data, space_of(tiny_data, space, **DROPOUT), options, tmp_path / "killed", rest.append)
 
     assert [epoch["epoch"] for epoch in reported] == [1, 2, 3]
     assert [epoch["epoch"] for epoch in rest] == [2, 3]
@@ -61,7 +61,7 @@ def test_a_killed_search_ends_as_if_it_had_not_been(tiny_data, tmp_path, strateg
 
 
 def test_what_an_epoch_reports(tiny_data, tmp_path):
-    architecture = search(tiny_data, ONE, tiny_network(), settings(temperature=(1.0, 0.5)), tmp_path, ignore)
+    architecture = search(tiny_data, space_of(tiny_data, ONE), settings(temperature=(1.0, 0.5)), tmp_path, ignore)
     curve = read_curve(tmp_path)
     assert [round(epoch["temperature"], 3) for epoch in curve] == [1.0, 0.833, 0.667]
     assert all(0 < epoch["entropy"] <= 1 and 0 <= epoch["accuracy"] <= 100 for epoch in curve)
@@ -76,7 +76,7 @@ def test_what_an_epoch_reports(tiny_data, tmp_path):
 
 
 def test_half_precision(tiny_data, tmp_path):
-    architecture = search(tiny_data, ALL, tiny_network(), settings(precision="bf16-mixed"), tmp_path, ignore)
+    architecture = search(tiny_data, space_of(tiny_data, ALL), settings(precision="bf16-mixed"), tmp_path, ignore)
     curve = read_curve(tmp_path)
     assert curve[-1]["loss"] < curve[0]["loss"]
     assert architecture.choices.keys() == curve[-1]["probabilities"].keys()
@@ -84,7 +84,8 @@ def test_half_precision(tiny_data, tmp_path):
 
 def test_the_seed_decides(tiny_data, tmp_path):
     def found(folder, seed):
-        return search(tiny_data, ONE, DROPOUT, settings(seed=seed, epochs=1), tmp_path / folder, ignore)
+        space = space_of(tiny_data, ONE, **DROPOUT)
+        return search(tiny_data, space, settings(seed=seed, epochs=1), tmp_path / folder, ignore)
 
     assert found("a", 1) == found("b", 1)
     found("c", 2)
@@ -102,21 +103,21 @@ def test_bilevel_search_trains_the_architecture_on_other_questions(tiny_data):
 
 
 def test_a_folder_belongs_to_one_search(tiny_data, tmp_path):
-    search(tiny_data, ONE, tiny_network(), settings(epochs=1), tmp_path, ignore)
+    search(tiny_data, space_of(tiny_data, ONE), settings(epochs=1), tmp_path, ignore)
     with pytest.raises(InputError, match="another 'search'"):
-        search(tiny_data, ONE, tiny_network(), settings(epochs=1, seed=7), tmp_path, ignore)
+        search(tiny_data, space_of(tiny_data, ONE), settings(epochs=1, seed=7), tmp_path, ignore)
     with pytest.raises(InputError, match="another 'space'"):
-        search(tiny_data, ALL, tiny_network(), settings(epochs=1), tmp_path, ignore)
+        search(tiny_data, space_of(tiny_data, ALL), settings(epochs=1), tmp_path, ignore)
 
 
 def test_a_fixed_network_is_not_searched(tiny_data, tmp_path):
     with pytest.raises(InputError, match="nothing to search"):
-        search(tiny_data, MCANSettings(layers=1), tiny_network(), settings(), tmp_path, ignore)
+        search(tiny_data, space_of(tiny_data, MCANSettings(layers=1)), settings(), tmp_path, ignore)
 
 
 def test_more_questions_a_batch_than_there_are_is_refused(tiny_data, tmp_path):
     with pytest.raises(InputError, match=r"search\.batch_size: 97"):
-        search(tiny_data, ONE, tiny_network(), settings(batch_size=97), tmp_path, ignore)
+        search(tiny_data, space_of(tiny_data, ONE), settings(batch_size=97), tmp_path, ignore)
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("enforce fail")])
@@ -132,11 +133,11 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(tiny_data, tmp_path, 
 
     monkeypatch.setattr(torch, "save", fill_the_disk)
     with pytest.raises(InputError, match=r"last\.ckpt: checkpoint not written: the disk is full"):
-        search(tiny_data, ONE, tiny_network(), settings(), tmp_path, ignore)
+        search(tiny_data, space_of(tiny_data, ONE), settings(), tmp_path, ignore)
     assert load_checkpoint(tmp_path / "last.ckpt")["epoch"] == 0
     assert not list(tmp_path.glob("*.partial"))
     monkeypatch.undo()
-    search(tiny_data, ONE, tiny_network(), settings(), tmp_path, ignore)
+    search(tiny_data, space_of(tiny_data, ONE), settings(), tmp_path, ignore)
     assert [epoch["epoch"] for epoch in json.loads((tmp_path / "curve.json").read_text())] == [1, 2, 3]
 
 

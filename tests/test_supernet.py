@@ -31,8 +31,7 @@ STRATEGIES = {
 
 
 def supernet_of(form: StackedSettings, strategy: str = "snas", **network) -> Network:
-    space = tiny_space(form, **network)
-    return STRATEGIES[strategy]().mutate_model(Network(form, space.network, space.data)).double()
+    return STRATEGIES[strategy]().mutate_model(tiny_space(form, **network).build()).double()
 
 
 def weights_at(supernet: Network, choices: dict) -> dict[str, torch.Tensor]:
@@ -167,17 +166,19 @@ def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(form):
     space = tiny_space(form)
     for seed in range(3):
         network = Architecture(space, random_choices(space, seed)).network().double().eval()
-        regions, region_mask, tokens, token_mask = tiny_batch()
-        answer = network(regions, region_mask, tokens, token_mask)
-        other_padding = regions + 5 * ~region_mask[..., None]
-        torch.testing.assert_close(network(other_padding, region_mask, tokens, token_mask), answer)
-        torch.testing.assert_close(network(regions, region_mask, tokens + 3 * ~token_mask, token_mask), answer)
+        regions, region_mask, tokens, token_mask, boxes = tiny_batch()
+        answer = network(regions, region_mask, tokens, token_mask, boxes)
+        padding = ~region_mask[..., None]
+        other = network(regions + 5 * padding, region_mask, tokens, token_mask, boxes + 7 * padding)
+        torch.testing.assert_close(other, answer)
+        torch.testing.assert_close(network(regions, region_mask, tokens + 3 * ~token_mask, token_mask, boxes), answer)
         order = torch.randperm(regions.size(1))
-        torch.testing.assert_close(network(regions[:, order], region_mask[:, order], tokens, token_mask), answer)
+        moved = network(regions[:, order], region_mask[:, order], tokens, token_mask, boxes[:, order])
+        torch.testing.assert_close(moved, answer)
         for row in range(3):  # alone and trimmed, as in the batch
             n, t = region_mask[row].sum(), token_mask[row].sum()
             alone = [regions[row : row + 1, :n], region_mask[row : row + 1, :n]]
-            alone += [tokens[row : row + 1, :t], token_mask[row : row + 1, :t]]
+            alone += [tokens[row : row + 1, :t], token_mask[row : row + 1, :t], boxes[row : row + 1, :n]]
             torch.testing.assert_close(network(*alone)[0], answer[row])
 
 

@@ -29,7 +29,7 @@ class OptimizerSettings(BaseModel):
 
 def answer_logits(network: nn.Module, batch: Batch) -> Tensor:
     """Scores of the answers, ``(B, A)``."""
-    return network(batch.regions, batch.region_mask, batch.tokens, batch.token_mask)
+    return network(batch.regions, batch.region_mask, batch.tokens, batch.token_mask, batch.boxes)
 
 
 def soft_accuracy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -12,10 +12,8 @@ from nni.nas.space import RawFormatModelSpace
 from pydantic import Field, model_validator
 from torch.utils.data import Subset
 
-from model_space.architecture import Architecture, SpaceFields
+from model_space.architecture import Architecture, SpaceFields, candidates
 from model_space.errors import InputError
-from model_space.network import Network, NetworkSettings
-from model_space.stacked import StackedSettings
 from trainer.callbacks import CHECKPOINT, Curve, Epoch, RandomStates, WholeCheckpointIO, checkpoint_each_epoch, same_run
 from trainer.data.splits import Data
 from trainer.data.vqa import VQADataset, loader
@@ -54,8 +52,7 @@ class SearchSettings(OptimizerSettings):
 
 def search(
     data: Data,
-    space: StackedSettings,
-    network: NetworkSettings,
+    space: SpaceFields,
     settings: SearchSettings,
     folder: Path,
     report: Callable[[Epoch], None],
@@ -73,10 +70,12 @@ def search(
     Raises:
         InputError: the folder holds another search, or the space has nothing to search.
     """
-    if not isinstance(space, StackedSettings):
-        raise InputError(f"space.name: '{space.name}' is a fixed network, there is nothing to search in it")
-    fields = SpaceFields(backbone=space, network=network, data=data.sizes)
-    same_run(folder, {"space": fields.model_dump(mode="json"), "search": settings.model_dump(mode="json")})
+    if not candidates(space):
+        raise InputError(
+            f"space.name: '{space.backbone.name}' is a fixed network and so is the encoder "
+            f"'{space.encoder.name}': there is nothing to search"
+        )
+    same_run(folder, {"space": space.model_dump(mode="json"), "search": settings.model_dump(mode="json")})
     torch.manual_seed(settings.seed)
     strategy = build_strategy(settings)
     bilevel = settings.strategy != "snas"
@@ -120,11 +119,11 @@ def search(
         fit_kwargs={"ckpt_path": str(checkpoint) if checkpoint.exists() else None},
     )
     supernet = strategy.initialize(
-        RawFormatModelSpace(Network(space, network, data.sizes), evaluator), SequentialExecutionEngine()
+        RawFormatModelSpace(space.build(), evaluator), SequentialExecutionEngine()
     )
     # Not run by the engine: that would take what the trial reports for its own, and NNI's manager would see nothing.
     supernet.execute()
-    return Architecture(fields, derive(strategy.supernet), score=curve.epochs[-1]["accuracy"])
+    return Architecture(space, derive(strategy.supernet), score=curve.epochs[-1]["accuracy"])
 
 
 def build_strategy(settings: SearchSettings) -> DARTS:

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     regions: Tensor
     """(B, N, D) float32, zero where there is no region."""
     boxes: Tensor
-    """(B, N, 4) float32: x1, y1, x2, y2 as fractions of the image's sides, zero where there is no region."""
+    """(B, N, 4) float32: x1, y1, x2, y2 in pixels, zero where there is no region."""
     region_mask: Tensor
     """(B, N) bool, true where there is a region."""
     tokens: Tensor
@@ -303,7 +303,7 @@ def _feature_files(folder: Path, first_questions: dict[int, int], questions_path
 
 
 def _read_features(paths: list[Path], max_regions: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All images' regions in a row: features (R, D), boxes (R, 4) as fractions, and regions an image (I,).
+    """All images' regions in a row: features (R, D), boxes (R, 4), and regions an image (I,).
 
     Features stay float16 where every file has float16.
     """
@@ -321,7 +321,7 @@ def _read_features(paths: list[Path], max_regions: int) -> tuple[Tensor, Tensor,
 
 
 def _read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One image's features (N, D), float16 or float32, and boxes (N, 4) float32 as fractions of the image."""
+    """One image's features (N, D), float16 or float32, and boxes (N, 4) float32 in pixels."""
     names = ("x", "bbox", "image_w", "image_h")
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -346,8 +346,7 @@ def _read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
     for name, array in (("x", x), ("bbox", bbox)):
         if not np.isfinite(array).all():
             raise InputError(f"{path}: {name} holds NaN or infinity")
-    fractions = bbox / np.array([width, height, width, height], dtype=np.float64)
-    return np.ascontiguousarray(x.T), fractions.astype(np.float32)
+    return np.ascontiguousarray(x.T), bbox.astype(np.float32)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -57,23 +57,25 @@ class _SampledSum(torch.autograd.Function):
         return torch.stack(products).to(ctx.like.dtype), None, None, *gradient
 
 
-def sampled_sum(sample: OneHot, candidate: Callable[[int], Sequence[Tensor]]) -> Sequence[Tensor]:
-    """The chosen candidate's tensors, with the gradient of the whole sum to the sample."""
+def sampled_sum(sample: OneHot, candidate: Callable[[int], Tensor | Sequence[Tensor]]) -> Tensor | Sequence[Tensor]:
+    """The chosen candidate's tensor or tensors, with the gradient of the whole sum to the sample."""
     output = candidate(sample.index)
     if not (sample.value.requires_grad and torch.is_grad_enabled()):
         return output
+    if isinstance(output, Tensor):
+        return _SampledSum.apply(sample.value, sample.index, lambda k: (candidate(k),), output)[0]
     return _SampledSum.apply(sample.value, sample.index, candidate, *output)
 
 
 class SampledLayer(DifferentiableMixedLayer):
-    """A `LayerChoice` at a hard sample."""
+    """A `LayerChoice` at a hard sample; its candidates give a tensor or a tuple of tensors."""
 
     @classmethod
     def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
         return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
 
     def forward(self, *inputs):
-        return sampled_sum(self._softmax, lambda k: (self[self.names[k]](*inputs),))[0]
+        return sampled_sum(self._softmax, lambda k: self[self.names[k]](*inputs))
 
 
 class SampledInput(DifferentiableMixedInput):
@@ -85,8 +87,6 @@ class SampledInput(DifferentiableMixedInput):
 
     def forward(self, candidates):
         candidates = tuple(candidates)  # a list may go on growing by what comes after, and so keep the graph alive
-        if isinstance(candidates[0], Tensor):
-            return sampled_sum(self._softmax, lambda k: (candidates[k],))[0]
         return sampled_sum(self._softmax, lambda k: candidates[k])
 
 
