@@ -118,9 +118,7 @@ def search(
         val_dataloaders=batches["architecture"],
         fit_kwargs={"ckpt_path": str(checkpoint) if checkpoint.exists() else None},
     )
-    supernet = strategy.initialize(
-        RawFormatModelSpace(space.build(), evaluator), SequentialExecutionEngine()
-    )
+    supernet = strategy.initialize(RawFormatModelSpace(space.build(), evaluator), SequentialExecutionEngine())
     # Not run by the engine: that would take what the trial reports for its own, and NNI's manager would see nothing.
     supernet.execute()
     return Architecture(space, derive(strategy.supernet), score=curve.epochs[-1]["accuracy"])
