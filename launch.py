@@ -19,8 +19,16 @@ def arguments() -> argparse.Namespace:
         metavar="FILE",
         help="write the best architecture of an experiment, running or not (architecture.json)",
     )
-    action.add_argument("--train", type=Path, metavar="ARCHITECTURE", help="train the network of an architecture file")
-    action.add_argument("--val", type=Path, metavar="CHECKPOINT", help="the official accuracy of a trained network")
+    action.add_argument(
+        "--train",
+        type=Path,
+        metavar="ARCHITECTURE",
+        help="train the network of an architecture file, also of mmnas and NAS-VQA, or of a name (mmnasnet_vqa)",
+    )
+    action.add_argument(
+        "--val", type=Path, metavar="CHECKPOINT", help="the official accuracy of a trained or published network"
+    )
+    action.add_argument("--spaces", action="store_true", help="list all spaces and networks with their size and cost")
     parser.add_argument("--config", type=Path, default=Path("config.yml"), help="the NNI experiment (config.yml)")
     parser.add_argument("--experiment", metavar="ID", help="with --export: not the latest experiment, but this one")
     parser.add_argument("--port", type=int, help="of NNI's portal (the first free one from 8080 on)")
@@ -29,6 +37,9 @@ def arguments() -> argparse.Namespace:
         type=Path,
         default=Path("settings/digits.yml"),
         help="with --train and --val: data and training (settings/digits.yml)",
+    )
+    parser.add_argument(
+        "--architecture", type=Path, help="with --val of a published checkpoint: what --train takes, if not in settings"
     )
     parser.add_argument("--folder", type=Path, help="with --train: for checkpoints (runs/train/NAME OF ARCHITECTURE)")
     return parser.parse_args()
@@ -53,7 +64,9 @@ def main() -> None:
         elif args.train:
             commands.train(args.train, args.settings, args.folder or Path("runs/train") / args.train.stem)
         elif args.val:
-            commands.validate(args.val, args.settings)
+            commands.validate(args.val, args.settings, args.architecture)
+        elif args.spaces:
+            commands.spaces()
         else:
             commands.search(args.config, args.port)
     except InputError as error:

@@ -99,7 +99,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = read_settings(args.settings)
     if args.epochs:
-        decay = [args.epochs - 2, args.epochs - 1]
+        decay = (args.epochs - 2, args.epochs - 1)
         training = settings.train.model_copy(update={"epochs": args.epochs, "decay_epochs": decay})
         settings = settings.model_copy(update={"train": training})
 

@@ -14,6 +14,7 @@ import torch
 from experiment.settings import Settings
 from model_space.architecture import Architecture, SpaceFields, random_choices, write_text
 from model_space.mcan import MCANSettings
+from model_space.question_encoder import LSTMSettings
 from trainer.callbacks import Epoch, read_curve
 from trainer.data.splits import load_data, load_split
 from trainer.evaluate import evaluate
@@ -34,10 +35,11 @@ def rivals(found: Architecture, seed: int) -> dict[str, Architecture]:
     def distance(architecture: Architecture) -> int:
         return abs(architecture.parameters() - size)
 
-    depths = [
-        Architecture(SpaceFields(**dict(found.space) | {"backbone": MCANSettings(layers=layers)}), {})
-        for layers in range(1, 13)
-    ]
+    def mcan(layers: int) -> Architecture:
+        changes = {"backbone": MCANSettings(layers=layers), "encoder": LSTMSettings()}
+        return Architecture(SpaceFields(**dict(found.space) | changes), {})
+
+    depths = [mcan(layers) for layers in range(1, 13)]
     draws = [Architecture(found.space, random_choices(found.space, seed + draw)) for draw in range(DRAWS)]
     others = [draw for draw in draws if draw.choices != found.choices]
     return {"found": found, "mcan": min(depths, key=distance), "random": min(others, key=distance)}
@@ -62,11 +64,16 @@ def compare(
         running: set[Future] = {
             pool.submit(_train, architecture, folder / name) for name, architecture in missing.items()
         }
-        while running:
-            done, running = wait(running, timeout=0.5)
-            watch({name: read_curve(folder / name) for name in architectures})
-            for future in done:
-                future.result()
+        try:
+            while running:
+                done, running = wait(running, timeout=0.5)
+                watch({name: read_curve(folder / name) for name in architectures})
+                for future in done:
+                    future.result()
+        except BaseException:  # also a signal that only this process was sent
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     return {name: json.loads((folder / name / RESULT).read_text()) for name in architectures}
 
 

@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +15,8 @@ from nni.nas.space import model_context
 from torch import nn
 
 from model_space.errors import InputError
-from model_space.network import DataSizes, Network, NetworkSettings, SpaceSettings, parameter_count
-from model_space.question_encoder import EncoderSettings, LSTMSettings
+from model_space.network import SPACES, DataSizes, Network, NetworkSettings, SpaceSettings, parameter_count
+from model_space.question_encoder import ENCODERS, EncoderSettings, LSTMSettings
 
 FORMAT = 1
 
@@ -58,6 +58,10 @@ class Architecture:
         """A network of this architecture, with new weights."""
         with model_context(self.choices):
             return self.space.build()
+
+    def for_data(self, sizes: DataSizes) -> Self:
+        """The same for data of other sizes."""
+        return replace(self, space=self.space.model_copy(update={"data": sizes}))
 
     def parameters(self) -> int:
         """How many weights the network has; makes none of them."""
@@ -107,11 +111,7 @@ class Architecture:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        return cls.from_json(text, str(path))
+        return cls.from_json(read_text(Path(path)), str(path))
 
 
 def flat(space: SpaceFields) -> dict[str, Any]:
@@ -133,7 +133,9 @@ def unflat(content: dict[str, Any], where: str) -> SpaceFields:
         return SpaceFields(backbone=backbone, network=network, data=data, **encoder)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][1:] if part not in ("stacked", "mcan")) or "name"
+        # What the file does not have: sections but the encoder's, and the names by which pydantic tells spaces apart.
+        left_out = {"backbone", "network", "data", *SPACES, *ENCODERS}
+        key = ".".join(str(part) for part in first["loc"] if part not in left_out) or "name"
         raise InputError(f"{where}: space.{key}: {first['msg']} (it is {first['input']!r})") from None
 
 
@@ -174,6 +176,14 @@ def random_choices(space: SpaceFields, seed: int) -> Choices:
     """A uniform draw from the space."""
     generator = random.Random(seed)
     return {label: generator.choice(values) for label, values in candidates(space).items()}
+
+
+def read_text(path: Path) -> str:
+    """A file's text, or an :class:`InputError`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
         self.feed_forward = FeedForward(hidden, sizes.inner, dropout, norm=StdLayerNorm)
 
-    def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
         return self.feed_forward(self.self_attention(x, x_mask))
 
 

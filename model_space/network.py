@@ -9,17 +9,28 @@ from nni.nas.nn.pytorch import ModelSpace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from model_space.dcn import DCN, DCNSettings
+from model_space.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
 from model_space.mcan import MCAN, MCANSettings
 from model_space.operations import MLP, Sizes
+from model_space.paired import Paired, PairedSettings
 from model_space.question_encoder import EncoderSettings, LSTMSettings, QuestionEncoder
 from model_space.stacked import Stacked, StackedSettings
 
-BACKBONES = {"stacked": Stacked, "mcan": MCAN}
+BACKBONES = {"stacked": Stacked, "mcan": MCAN, "encoder_decoder": EncoderDecoder, "paired": Paired, "dcn": DCN}
 
-SPACES = {"stacked": StackedSettings, "mcan": MCANSettings}
+SPACES = {
+    "stacked": StackedSettings,
+    "mcan": MCANSettings,
+    "encoder_decoder": EncoderDecoderSettings,
+    "paired": PairedSettings,
+    "dcn": DCNSettings,
+}
 """name → parameters; the name is a value of their field `name`"""
 
-SpaceSettings = Annotated[StackedSettings | MCANSettings, Field(discriminator="name")]
+SpaceSettings = Annotated[
+    StackedSettings | MCANSettings | EncoderDecoderSettings | PairedSettings | DCNSettings, Field(discriminator="name")
+]
 
 
 class NetworkSettings(BaseModel):

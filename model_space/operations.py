@@ -74,26 +74,33 @@ class Attention(nn.Module):
     Args:
         hidden: width of the features; ``heads`` divides it.
         dropout: on the attention map.
+        bias: whether the four projections have biases: MCAN's have, MMnasNet's have not.
     """
 
-    def __init__(self, hidden: int, heads: int, dropout: float):
+    def __init__(self, hidden: int, heads: int, dropout: float, bias: bool = True):
         super().__init__()
         self.heads = heads
         self.dropout = dropout
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden)
-        self.value = nn.Linear(hidden, hidden)
-        self.merge = nn.Linear(hidden, hidden)
+        self.query = nn.Linear(hidden, hidden, bias=bias)
+        self.key = nn.Linear(hidden, hidden, bias=bias)
+        self.value = nn.Linear(hidden, hidden, bias=bias)
+        self.merge = nn.Linear(hidden, hidden, bias=bias)
 
-    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor, score_bias: Tensor | None = None) -> Tensor:
+        """``score_bias``, ``(B, heads, N, M)``, is added to the scaled scores before the softmax."""
+
         def split(features: Tensor) -> Tensor:  # (B, N, hidden) -> (B, heads, N, hidden / heads)
             return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
+        query, mask = split(self.query(x)), y_mask[:, None, None, :]
+        if score_bias is not None:
+            # -1e9 and not -inf: a row that is masked throughout stays finite.
+            mask = score_bias.to(query.dtype).masked_fill(~mask, -1e9)
         attended = functional.scaled_dot_product_attention(
-            split(self.query(x)),
+            query,
             split(self.key(y)),
             split(self.value(y)),
-            attn_mask=y_mask[:, None, None, :],
+            attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.merge(attended.transpose(1, 2).flatten(-2))
@@ -122,21 +129,78 @@ class _Residual(nn.Module):
 class SelfAttention(_Residual):
     """SA: every position of ``x`` attends to all real positions of ``x``."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        dropout: float,
+        channel_dropout: float = 0.0,
+        norm: Norm = plain_norm,
+        bias: bool = True,
+    ):
         super().__init__(hidden, dropout, channel_dropout, norm)
-        self.attention = Attention(hidden, heads, dropout)
+        self.attention = Attention(hidden, heads, dropout, bias)
 
     def forward(self, x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
         x = self.channel_dropout(x)
         return self.residual(x, self.attention(x, x, x_mask))
 
 
+def relative_geometry(boxes: Tensor) -> Tensor:
+    """How each region lies to each other: ``(B, N, 4)`` corners in pixels to ``(B, N, N, 4)``, as MMnasNet has it.
+
+    Of region m to region n: log(abs(x_m - x_n) / w_m), log(abs(y_m - y_n) / h_m), log(w_m / w_n), log(h_m / h_n), with
+    x, y the centres, w, h the sizes with both border pixels counted, and a distance of at least 1e-3 of the size.
+    """
+    first, last = boxes.chunk(2, dim=-1)
+    centre, size = (first + last) / 2, last - first + 1
+    distance = (centre.unsqueeze(2) - centre.unsqueeze(1)).abs() / size.unsqueeze(2)
+    ratio = size.unsqueeze(2) / size.unsqueeze(1)
+    return torch.cat([distance.clamp(min=1e-3), ratio], dim=-1).log()
+
+
+class RelationalSelfAttention(_Residual):
+    """RSA: self-attention with the regions' geometry in its scores (MMnasNet, arXiv 2004.12070).
+
+    ``relation``, ``(B, N, N, relation_size)``, embeds :func:`relative_geometry`. Each head adds the logarithm of a
+    linear map of it, which is held above 1e-6.
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        relation_size: int,
+        dropout: float,
+        channel_dropout: float = 0.0,
+        norm: Norm = plain_norm,
+        bias: bool = True,
+    ):
+        super().__init__(hidden, dropout, channel_dropout, norm)
+        self.attention = Attention(hidden, heads, dropout, bias)
+        self.relation = nn.Linear(relation_size, heads)
+
+    def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, relation: Tensor) -> Tensor:
+        x = self.channel_dropout(x)
+        # MMnas has a ReLU before the bound, which the bound makes needless.
+        score_bias = self.relation(relation).clamp(min=1e-6).log().permute(0, 3, 1, 2)
+        return self.residual(x, self.attention(x, x, x_mask, score_bias))
+
+
 class GuidedAttention(_Residual):
     """GA: every position of ``x`` attends to all real positions of the other stream ``y``."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        dropout: float,
+        channel_dropout: float = 0.0,
+        norm: Norm = plain_norm,
+        bias: bool = True,
+    ):
         super().__init__(hidden, dropout, channel_dropout, norm)
-        self.attention = Attention(hidden, heads, dropout)
+        self.attention = Attention(hidden, heads, dropout, bias)
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, *unused: Tensor) -> Tensor:
         x, y = self.channel_dropout(x), self.channel_dropout(y)

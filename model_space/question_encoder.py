@@ -1,9 +1,11 @@
-"""The question encoder: embeds the words and runs a recurrent cell over them, an LSTM or a searched one."""
+"""The question encoder: embeds the words and runs a recurrent network over them, an LSTM or a searched cell."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+
+from model_space.recurrent import Recurrent, RecurrentSettings
 
 
 class LSTMSettings(BaseModel):
@@ -14,9 +16,10 @@ class LSTMSettings(BaseModel):
     name: Literal["lstm"] = "lstm"
 
 
-ENCODERS = {"lstm": LSTMSettings}
+ENCODERS = {"lstm": LSTMSettings, "recurrent": RecurrentSettings}
+"""name → parameters; the name is a value of their field `name`"""
 
-EncoderSettings = Annotated[LSTMSettings, Field()]
+EncoderSettings = Annotated[LSTMSettings | RecurrentSettings, Field(discriminator="name")]
 
 
 class QuestionEncoder(nn.Module):
@@ -24,8 +27,13 @@ class QuestionEncoder(nn.Module):
 
     def __init__(self, settings: EncoderSettings, words: int, word_size: int, hidden: int):
         super().__init__()
+        self.name = settings.name
         self.embedding = nn.Embedding(words, word_size)
-        self.lstm = nn.LSTM(word_size, hidden, batch_first=True)
+        if self.name == "lstm":
+            self.lstm = nn.LSTM(word_size, hidden, batch_first=True)
+        else:
+            self.recurrent = Recurrent(settings, word_size, hidden)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.lstm(self.embedding(tokens))[0]
+        words = self.embedding(tokens)
+        return self.lstm(words)[0] if self.name == "lstm" else self.recurrent(words)

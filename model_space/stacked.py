@@ -1,20 +1,35 @@
 """The space ``stacked``: two streams, image and question, through a stack of cells that share one set of choices.
 
-The second attempt ("RNN graph") of NAS-VQA (Dang, 2020). A cell takes the outputs of the two cells before it, each
-through a feed-forward, and averages them into node 0. Every further node computes, in each stream, from the nodes
-before it; the cell's output is the mean of the nodes 1 to ``nodes``. It exists in two forms:
+The second attempt of NAS-VQA (Dang, 2020), with the two graphs of DARTS (Liu et al., 2018, arXiv 1806.09055, section
+2.1) inside a cell. A cell takes the outputs of the two cells before it, each through a feed-forward:
+
+``graph="rnn"``
+    as in DARTS's recurrent cell, their mean is node 0, from which the nodes 1 to ``nodes`` follow.
+``graph="cnn"``
+    as in DARTS's convolutional cell, they stay apart. The predecessors of node i are, in this order: the cell before
+    the last, the last cell, node 1, …, node i - 1; an edge is named by the position of its source, from 0.
+
+Every node computes, in each stream, from its predecessors; the cell's output is the mean of the nodes 1 to ``nodes``.
+A cell exists in two forms:
 
 ``edges="all"``
-    an operation is chosen on *every* edge j → i; a node sums its edges and normalises the sum.
+    an operation is chosen on *every* edge; a node sums its edges and normalises the sum.
     Labels ``image_node2_from0`` and so on. What NAS-VQA searches.
 ``edges="one"``
-    a node chooses *one* predecessor and one operation in each stream; no further norm.
-    Labels ``image_node2_input`` and ``image_node2_operation``. What NAS-VQA trains.
+    the form that is trained; no further norm. In the rnn graph a node keeps *one* edge a stream: it chooses a
+    predecessor and an operation, labels ``image_node2_input`` and ``image_node2_operation``. In the cnn graph it keeps
+    *two*, as in DARTS, and sums them: it chooses a pair of different predecessors, label ``image_node2_inputs`` with
+    candidates "0,1", "0,2" and so on, and an operation for each, labels ``image_node2_operation1`` for the lower
+    position and ``image_node2_operation2`` for the higher.
+
+The pair is one choice, and not an `InputChoice` of two: the supernet of that weighs all predecessors by one softmax and
+has no two of them in it.
 
 An operation of a stream always takes the state of both streams at the node where its edge begins: the state of its
 own stream is what it transforms, that of the other stream guides it.
 """
 
+from itertools import combinations
 from typing import Literal
 
 from nni.nas.nn.pytorch import InputChoice, LayerChoice
@@ -35,9 +50,23 @@ class StackedSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["stacked"] = "stacked"
+    graph: Literal["rnn", "cnn"] = "rnn"
     edges: Literal["all", "one"] = "all"
+    """all: an operation on every edge; one: one edge a node and stream in the rnn graph, two in the cnn graph"""
     cells: int = Field(3, ge=1)
     nodes: int = Field(4, ge=1)
+
+
+class Pick(nn.Module):
+    """Two of the states of a cell."""
+
+    def __init__(self, lower: int, higher: int):
+        super().__init__()
+        self.lower = lower
+        self.higher = higher
+
+    def forward(self, states: tuple[State, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return *states[self.lower], *states[self.higher]  # flat, as a mixed layer takes it
 
 
 class Cell(nn.Module):
@@ -45,7 +74,7 @@ class Cell(nn.Module):
 
     def __init__(self, settings: StackedSettings, sizes: Sizes):
         super().__init__()
-        self.edges = settings.edges
+        self.graph, self.edges = settings.graph, settings.edges
         hidden, heads, dropout, channel_dropout = sizes.hidden, sizes.heads, sizes.dropout, sizes.channel_dropout
 
         def feed_forward() -> FeedForward:
@@ -67,10 +96,16 @@ class Cell(nn.Module):
         self.operations = nn.ModuleDict()
         self.inputs = nn.ModuleDict()
         for node in range(1, settings.nodes + 1):
+            sources = range(node if settings.graph == "rnn" else node + 1)
             for stream in STREAMS:
                 name = f"{stream}_node{node}"
                 if settings.edges == "all":
-                    edges = [choose_operation(f"{name}_from{source}") for source in range(node)]
+                    edges = [choose_operation(f"{name}_from{source}") for source in sources]
+                    self.operations[name] = nn.ModuleList(edges)
+                elif settings.graph == "cnn":
+                    pairs = {f"{lower},{higher}": Pick(lower, higher) for lower, higher in combinations(sources, 2)}
+                    self.inputs[name] = LayerChoice(pairs, label=f"{name}_inputs")
+                    edges = [choose_operation(f"{name}_operation{edge}") for edge in (1, 2)]
                     self.operations[name] = nn.ModuleList(edges)
                 else:
                     self.inputs[name] = InputChoice(node, n_chosen=1, label=f"{name}_input")
@@ -79,28 +114,36 @@ class Cell(nn.Module):
         self.norm = plain_norm(hidden)
 
     def forward(self, before_last: State, last: State, masks: tuple[Tensor, Tensor]) -> State:
-        states = [self.node0(before_last, last)]
+        states = self.input_states(before_last, last)
         for node in range(1, self.nodes + 1):
             states.append((self.node(node, 0, states, masks), self.node(node, 1, states, masks)))
-        image, question = zip(*states[1:], strict=True)
+        image, question = zip(*states[-self.nodes :], strict=True)
         return sum(image) / self.nodes, sum(question) / self.nodes
 
-    def node0(self, before_last: State, last: State) -> State:
-        image, question = (
-            (self.before[stream][0](before_last[i]) + self.before[stream][1](last[i])) / 2
+    def input_states(self, before_last: State, last: State) -> list[State]:
+        """What the nodes begin with: two states, or their mean."""
+        (image0, image1), (question0, question1) = (
+            (self.before[stream][0](before_last[i]), self.before[stream][1](last[i]))
             for i, stream in enumerate(STREAMS)
         )
-        return image, question
+        if self.graph == "cnn":
+            return [(image0, question0), (image1, question1)]
+        return [((image0 + image1) / 2, (question0 + question1) / 2)]
 
     def node(self, node: int, stream: int, states: list[State], masks: tuple[Tensor, Tensor]) -> Tensor:
         """The state of one stream (0 image, 1 question) at a node."""
         name = f"{STREAMS[stream]}_node{node}"
-        x_mask, y_mask = masks[stream], masks[1 - stream]
+
+        def edge(operation: nn.Module, state: State) -> Tensor:
+            return operation(state[stream], masks[stream], state[1 - stream], masks[1 - stream])
+
         if self.edges == "all":
-            edges = zip(self.operations[name], states, strict=True)
-            return self.norm(sum(edge(state[stream], x_mask, state[1 - stream], y_mask) for edge, state in edges))
-        state = self.inputs[name](states)
-        return self.operations[name](state[stream], x_mask, state[1 - stream], y_mask)
+            return self.norm(sum(map(edge, self.operations[name], states)))
+        if self.graph == "cnn":
+            # A tuple: the list goes on growing by what comes after, and would keep the graph alive.
+            picked = self.inputs[name](tuple(states))
+            return sum(map(edge, self.operations[name], (picked[:2], picked[2:])))
+        return edge(self.operations[name], self.inputs[name](states))
 
 
 class Stacked(nn.Module):

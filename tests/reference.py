@@ -1,4 +1,4 @@
-"""The reference figures of tests/golden, and how their weights are called here."""
+"""The reference figures of tests/golden, and their weights under the names here."""
 
 import json
 import os
@@ -8,33 +8,50 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from trainer.published import renamed
+
 GOLDEN = Path(os.environ.get("GOLDEN", Path(__file__).parent / "golden"))
 
-# mcan-vqa's names → ours, in turn.
-MCAN_NAMES = [
-    (r"^(embedding|lstm)", r"question_encoder.\1"),
+
+def edge(match: re.Match) -> str:
+    """NAS-VQA's search counts the edges of a cell: to node 1, to node 2, and so on, each from node 0 on."""
+    number, stream = int(match[1]), {"i": "image", "q": "question"}[match[2]]
+    node = next(n for n in range(number + 1) if (n + 1) * (n + 2) // 2 > number)
+    return f"operations.{stream}_node{node + 1}.{number - node * (node + 1) // 2}"
+
+
+def node(match: re.Match) -> str:
+    """NAS-VQA's training counts the nodes of a cell from 0."""
+    return f"operations.{ {'i': 'image', 'q': 'question'}[match[2]] }_node{int(match[1]) + 1}"
+
+
+# NAS-VQA's names → ours, in turn.
+SEED_NAMES = [
+    (r"^embedding", r"question_encoder.embedding"),
+    (r"^(rnn|lstm)\.rnns\.0\._W0", "question_encoder.recurrent.weight0"),
+    (r"^(rnn|lstm)\.rnns\.0\._Ws", "question_encoder.recurrent.weights"),
     (r"^img_feat_linear", "image_projection"),
-    (r"attflat_img", "flatten_image"),
-    (r"attflat_lang", "flatten_question"),
+    (r"^attflat_img", "flatten_image"),
+    (r"^attflat_lang", "flatten_question"),
     (r"^proj_norm", "head_norm"),
     (r"^proj\.", "classifier."),
-    (r"mhatt1?\.linear_", "self_attention.attention."),
-    (r"mhatt2\.linear_", "guided_attention.attention."),
+    (r"^backbone\._cells", "backbone.cells"),
+    (r"_preproc(\d)\.0\.ff", r"before.image.\1"),
+    (r"_preproc(\d)\.1\.ff", r"before.question.\1"),
+    (r"_attn_decoders\.0\.ff", "after.image"),
+    (r"_attn_decoders\.1\.ff", "after.question"),
+    (r"_c_mops\.(\d+)\._([iq])_ops\.\d+", edge),
+    (r"_steps\.(\d+)\._([iq])_op\._(ff|sa|ga)", node),
+    (r"\._ff\.", ".feed_forward."),
+    (r"\._sa\.", ".self_attention."),
+    (r"\._ga\.", ".guided_attention."),
+    (r"mhatt\.linear_q\.", "attention.query."),
+    (r"mhatt\.linear_k\.", "attention.key."),
+    (r"mhatt\.linear_v\.", "attention.value."),
+    (r"mhatt\.linear_merge\.", "attention.merge."),
     (r"linear_merge", "merge"),
-    (r"attention\.q\.", "attention.query."),
-    (r"attention\.k\.", "attention.key."),
-    (r"attention\.v\.", "attention.value."),
-    (r"ffn\.mlp", "feed_forward.mlp"),
     (r"mlp\.fc\.linear", "mlp.0"),
     (r"mlp\.linear", "mlp.3"),
-    (r"norm1", "self_attention.norm"),
-    (r"(enc_list\.\d+)\.norm2", r"\1.feed_forward.norm"),
-    (r"norm2", "guided_attention.norm"),
-    (r"norm3", "feed_forward.norm"),
-    (r"enc_list", "encoder"),
-    (r"dec_list", "decoder"),
-    (r"a_2$", "weight"),
-    (r"b_2$", "bias"),
 ]
 
 
@@ -45,13 +62,10 @@ def load(name: str) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, json.loads(str(arrays["config"]))
 
 
-def state(arrays: dict[str, np.ndarray], names: list[tuple[str, str]]) -> dict[str, torch.Tensor]:
-    """The weights of a reference file under our names."""
-    renamed = {}
+def state(arrays: dict[str, np.ndarray], names: list[tuple], kind: str = "state") -> dict[str, torch.Tensor]:
+    """The weights of a reference file under our names, or another kind of arrays that are called like them."""
+    weights = {}
     for key, value in arrays.items():
-        if key.startswith("state/"):
-            name = key.removeprefix("state/")
-            for old, new in names:
-                name = re.sub(old, new, name)
-            renamed[name] = torch.from_numpy(value)
-    return renamed
+        if key.startswith(f"{kind}/"):
+            weights[renamed(key.removeprefix(f"{kind}/"), names)] = torch.from_numpy(value)
+    return weights

@@ -85,7 +85,7 @@ def change(content: dict, path: list, value) -> dict:
         (["choices", "image_node2_input"], [2], ["image_node2_input", "[2]", "[0], [1]"]),
         (["choices", "image_node2_operation"], None, ["'image_node2_operation' is missing"]),
         (["choices", "image_node9_operation"], "none", ["no choice 'image_node9_operation'", "did you mean"]),
-        (["space", "name"], "paired", ["space.name", "paired"]),
+        (["space", "name"], "pared", ["space.name", "pared"]),
         (["space", "nodes"], "many", ["space.nodes", "many"]),
         (["space", "hidden"], None, ["space.hidden is missing"]),
         (["space", "words"], None, ["space.words"]),

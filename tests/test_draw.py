@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from model_space.architecture import Architecture, SpaceFields, candidates
-from model_space.draw import COLOURS, edges, save_svg, svg, text
-from model_space.errors import InputError
+from model_space.draw import save_svg, svg, text
+from model_space.draw.picture import COLOURS
+from model_space.draw.spaces import graphs
 
 SVG = "{http://www.w3.org/2000/svg}"
 OPERATIONS = ("none", "identity", "feed_forward", "self_attention", "guided_attention")
@@ -67,8 +68,8 @@ def test_text_has_every_choice_in_its_stream_and_node(form, nodes):
                 node = None
             if node is None:
                 continue
-            for stream, other, words in (("image", "question", line[8:54]), ("question", "image", line[54:])):
-                operation, source, guide = re.fullmatch(r"(\w+) of (\d)(?:, guided by (.*))?", words.strip()).groups()
+            for stream, other, words in (("image", "question", line[9:55]), ("question", "image", line[55:])):
+                operation, source, guide = re.fullmatch(r"(\w+) of (\d)(?: by (.*))?", words.strip()).groups()
                 assert guide == (f"{other} {source}" if operation == "guided_attention" else None)
                 found.add((stream, int(source), node, operation))
         assert found == chosen(drawn.choices, form, nodes)
@@ -118,7 +119,7 @@ def test_operations_and_nodes_do_not_overlap_and_are_inside(form):
             for box in picture.iter(f"{SVG}rect")
             if box.get("rx") == "6"
         ]
-        assert len(boxes) == len(edges(drawn)) + 6
+        assert len(boxes) == len(graphs(drawn)[0].edges) + 6
         for node in picture.iter(f"{SVG}circle"):
             x, y, radius = (float(node.get(key)) for key in ("cx", "cy", "r"))
             boxes.append((x - radius, y - radius, 2 * radius, 2 * radius))
@@ -138,8 +139,8 @@ def test_title_tells_space_score_and_origin():
     provenance = {"trial": "XyZ12", "parameters": {"strategy": "snas", "seed": 3}, "versions": {"nni": "3.0"}}
     drawn = architecture("all", cells=1, score=61.26, provenance=provenance)
     for picture in (text(drawn), svg(drawn)):
-        assert "stacked, edges=all: 1 cell of 4 nodes, validation accuracy 61.3 %" in picture
-        assert "trial XyZ12, strategy snas, seed 3" in picture
+        assert "stacked: graph rnn, edges all, cells 1, nodes 4" in picture
+        assert "validation accuracy 61.3 %, trial XyZ12, strategy snas, seed 3" in picture
     assert "accuracy" not in text(architecture())
 
 
@@ -159,9 +160,29 @@ def test_hostile_provenance_stays_words():
     assert all(line.isprintable() for line in text(drawn).split("\n"))
 
 
-def test_another_space_is_refused_in_one_line():
+SPACES = [
+    ({"name": "stacked", "graph": "cnn", "edges": "all"}, {"name": "lstm"}),
+    ({"name": "stacked", "graph": "cnn", "edges": "one"}, {"name": "lstm"}),
+    ({"name": "stacked", "edges": "one"}, {"name": "recurrent", "edges": "one"}),
+    ({"name": "mcan", "form": "stacking"}, {"name": "recurrent", "edges": "all"}),
+    ({"name": "paired"}, {"name": "lstm"}),
+    ({"name": "encoder_decoder"}, {"name": "lstm"}),
+    ({"name": "dcn"}, {"name": "lstm"}),
+]
+
+
+@pytest.mark.parametrize(("backbone", "encoder"), SPACES)
+def test_every_space_is_drawn_with_all_its_operations(backbone, encoder):
     fields = architecture().space
-    mcan = Architecture(SpaceFields(backbone={"name": "mcan"}, network=fields.network, data=fields.data), {})
-    for draw in (text, svg):
-        with pytest.raises(InputError, match="'mcan' cannot be drawn"):
-            draw(mcan)
+    space = SpaceFields(backbone=backbone, encoder=encoder, network=fields.network, data=fields.data)
+    allowed = candidates(space)
+    for seed in range(3):
+        draw = random.Random(seed)
+        drawn = Architecture(space, {label: draw.choice(values) for label, values in allowed.items()})
+        words = " ".join(element.text for element in ElementTree.fromstring(svg(drawn)).iter(f"{SVG}text"))
+        lines = text(drawn)
+        assert max(map(len, lines.splitlines())) <= 100
+        for graph in graphs(drawn):
+            for edge in graph.edges:
+                assert edge.operation in lines
+                assert edge.operation.replace("_", " ") in words

@@ -8,6 +8,7 @@ from conftest import tiny_batch, tiny_space
 from model_space.architecture import Architecture
 from model_space.mcan import MCANSettings
 from model_space.network import DataSizes, Network, NetworkSettings
+from trainer.published import MCAN_NAMES
 
 
 def mcan_like(arrays, config) -> Network:
@@ -33,7 +34,7 @@ def mcan_like(arrays, config) -> Network:
 def test_equals_the_reference(dtype, tolerance):
     arrays, config = reference.load("mcan.npz")
     network = mcan_like(arrays, config).to(dtype).eval()
-    network.load_state_dict(reference.state(arrays, reference.MCAN_NAMES))
+    network.load_state_dict(reference.state(arrays, MCAN_NAMES))
     image, question = torch.from_numpy(arrays["image"]).to(dtype), torch.from_numpy(arrays["question"])
     boxes = image.new_zeros(*image.shape[:2], 4)
     answer = network(image, image.abs().sum(-1) > 0, question, question > 0, boxes).sigmoid()

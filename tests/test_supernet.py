@@ -6,8 +6,9 @@ from conftest import tiny_batch, tiny_space
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
 from torch.nn import functional
 
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture, candidates, random_choices
 from model_space.network import Network
+from model_space.paired import PairedSettings
 from model_space.stacked import StackedSettings
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
@@ -23,6 +24,12 @@ from trainer.strategies.supernet import (
 )
 
 FORMS = [StackedSettings(edges=edges, cells=2, nodes=3) for edges in ("all", "one")]
+SPACES = {
+    **{f"rnn {form.edges}": form for form in FORMS},
+    **{f"cnn {form.edges}": form.model_copy(update={"graph": "cnn"}) for form in FORMS},
+    "paired": PairedSettings(layers=3, memory_slots=2),
+}
+each_space = pytest.mark.parametrize("form", SPACES.values(), ids=SPACES)
 STRATEGIES = {
     "snas": lambda: Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)),
     "darts": lambda: Darts(architecture_lr=1e-3),
@@ -57,7 +64,7 @@ def loss_of(network, batch) -> torch.Tensor:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.edges)
+@each_space
 def test_supernet_at_a_sample_is_the_frozen_network(form, strategy, seed):
     supernet = supernet_of(form, strategy)
     choices = random_choices(tiny_space(form), seed)
@@ -86,7 +93,7 @@ def test_supernet_at_a_sample_is_the_frozen_network(form, strategy, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.edges)
+@each_space
 def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, monkeypatch):
     """Every candidate computed and multiplied by its entry of the one-hot: NNI's own mixed layers."""
     supernet = supernet_of(form)
@@ -161,7 +168,7 @@ def test_entropy_is_one_where_nothing_is_decided_and_zero_where_all_is():
     assert entropy({"a": {"x": 1.0, "y": 0.0}}) == 0
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.edges)
+@each_space
 def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(form):
     space = tiny_space(form)
     for seed in range(3):
@@ -182,11 +189,19 @@ def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(form):
             torch.testing.assert_close(network(*alone)[0], answer[row])
 
 
-def test_nothing_everywhere_is_defined():
-    space = tiny_space(FORMS[0])
-    choices = {label: "none" for label in random_choices(space, 0)}
-    network = Architecture(space, choices).network().double()
-    assert network(*tiny_batch()).isfinite().all()
+@each_space
+def test_one_region_one_token_one_question(form):
+    for seed in range(3):
+        network = Architecture(tiny_space(form), random_choices(tiny_space(form), seed)).network().double()
+        assert network(*tiny_batch(batch=1, regions=1, tokens=1)).isfinite().all()
+
+
+@pytest.mark.parametrize("graph", ["rnn", "cnn"])
+@pytest.mark.parametrize("edges", ["all", "one"])
+def test_nothing_everywhere_is_defined(graph, edges):
+    space = tiny_space(StackedSettings(graph=graph, edges=edges, cells=2, nodes=3))
+    choices = {label: "none" if "none" in values else values[0] for label, values in candidates(space).items()}
+    assert Architecture(space, choices).network().double()(*tiny_batch()).isfinite().all()
 
 
 def test_channel_dropout_is_one_mask_for_all_positions():

@@ -59,7 +59,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch has no error of its own for a file that is not a checkpoint
-        raise InputError(f"{path}: not a whole checkpoint of this program ({type(error).__name__})") from None
+        raise InputError(f"{path}: not a whole checkpoint ({type(error).__name__})") from None
 
 
 def checkpoint_each_epoch(folder: Path) -> ModelCheckpoint:

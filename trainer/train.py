@@ -71,9 +71,8 @@ def train(
     Raises:
         InputError: the folder holds another run.
     """
-    fields = architecture.space.model_copy(update={"data": data.sizes})
-    architecture = Architecture(fields, architecture.choices, architecture.score, architecture.provenance)
-    run = {"space": fields.model_dump(mode="json"), "choices": architecture.choices}
+    architecture = architecture.for_data(data.sizes)
+    run = {"space": architecture.space.model_dump(mode="json"), "choices": architecture.choices}
     same_run(folder, {**run, "train": settings.model_dump(mode="json")})
     torch.manual_seed(settings.seed)
     batches = loader(data.train, settings.batch_size, seed=settings.seed, drop_last=True)
@@ -116,14 +115,18 @@ def load_trained(path: Path) -> tuple[nn.Module, Vocabulary, Architecture]:
     Raises:
         InputError: not a checkpoint of a trained architecture.
     """
-    content = load_checkpoint(path)
-    if "architecture" not in content:
-        raise InputError(f"{path}: not the checkpoint of a trained architecture (a search's, perhaps)")
-    architecture = Architecture.from_json(content["architecture"], str(path))
+    return trained_network(load_checkpoint(path), str(path))
+
+
+def trained_network(content: dict[str, Any], where: str) -> tuple[nn.Module, Vocabulary, Architecture]:
+    """The same of what a checkpoint holds; ``where`` names the file in errors."""
+    if not isinstance(content, dict) or "architecture" not in content:
+        raise InputError(f"{where}: not the checkpoint of a trained architecture (a search's, perhaps)")
+    architecture = Architecture.from_json(content["architecture"], where)
     module = VQAModule(OptimizerSettings(), steps_per_epoch=1)
     module.set_model(architecture.network())
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError:
-        raise InputError(f"{path}: its weights do not fit its architecture") from None
-    return module.model, Vocabulary.from_dict(content["vocabulary"], str(path)), architecture
+        raise InputError(f"{where}: its weights do not fit its architecture") from None
+    return module.model, Vocabulary.from_dict(content["vocabulary"], where), architecture

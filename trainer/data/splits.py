@@ -38,6 +38,8 @@ class DataSettings(BaseModel):
     max_regions: int = Field(100, ge=1)
     min_answer_count: int = Field(9, ge=1)
     """an answer is in the vocabulary when so many training questions have it"""
+    vocabulary: Path | None = None
+    """JSON with the lists `words` and `answers`, for a published checkpoint; null: made of the training questions"""
 
     @property
     def final(self) -> SplitSettings:
@@ -69,6 +71,21 @@ def load_split(settings: DataSettings, split: SplitSettings, vocabulary: Vocabul
     )
 
 
+def load_vocabulary(settings: DataSettings) -> Vocabulary:
+    """The vocabulary that the settings name, or else that of train.
+
+    Raises:
+        InputError: a file is missing or wrong.
+    """
+    if settings.vocabulary is not None:
+        return Vocabulary.load(settings.vocabulary)
+    return Vocabulary.build(
+        read_questions(settings.train.questions),
+        read_annotations(settings.train.annotations),
+        settings.min_answer_count,
+    )
+
+
 def load_data(settings: DataSettings) -> Data:
     """Reads train and val; the vocabulary is that of train.
 
@@ -76,11 +93,7 @@ def load_data(settings: DataSettings) -> Data:
         InputError: a file is missing or wrong, or the two splits' features differ in width.
     """
     make_data(settings)
-    vocabulary = Vocabulary.build(
-        read_questions(settings.train.questions),
-        read_annotations(settings.train.annotations),
-        settings.min_answer_count,
-    )
+    vocabulary = load_vocabulary(settings)
     train = load_split(settings, settings.train, vocabulary)
     val = load_split(settings, settings.val, vocabulary)
     if val.feature_size != train.feature_size:
@@ -88,8 +101,7 @@ def load_data(settings: DataSettings) -> Data:
             f"{settings.val.features}: features are {val.feature_size} wide, those of {settings.train.features} are "
             f"{train.feature_size}"
         )
-    sizes = DataSizes(feature_size=train.feature_size, words=len(vocabulary.words), answers=len(vocabulary.answers))
-    return Data(train, val, sizes)
+    return Data(train, val, train.sizes)
 
 
 def make_data(settings: DataSettings) -> None:

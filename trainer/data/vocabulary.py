@@ -1,10 +1,12 @@
 """The words that questions are made of, and the answers that a network chooses from."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from model_space.errors import InputError
 from trainer.data.answers import normalise
@@ -77,6 +79,21 @@ class Vocabulary:
     def to_dict(self) -> dict[str, list[str]]:
         """Plain lists of strings, as a checkpoint may hold them."""
         return {"words": list(self.words), "answers": list(self.answers)}
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Reads a JSON file of what :meth:`to_dict` gives.
+
+        Raises:
+            InputError: no such file, or something else.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: vocabulary cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: vocabulary: not JSON in UTF-8: {error}") from None
+        return cls.from_dict(content, str(path))
 
     @classmethod
     def from_dict(cls, state: dict[str, list[str]], where: str) -> "Vocabulary":

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model_space.errors import InputError
+from model_space.network import DataSizes
 from trainer.data.answers import soft_targets
 from trainer.data.vocabulary import PADDING, UNKNOWN, Vocabulary
 
@@ -99,6 +100,12 @@ class VQADataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.question_ids)
+
+    @property
+    def sizes(self) -> DataSizes:
+        return DataSizes(
+            feature_size=self.feature_size, words=len(self.vocabulary.words), answers=len(self.vocabulary.answers)
+        )
 
     def __getitems__(self, indices: Collection[int]) -> Batch:
         """The questions at these places, as one batch. The loader asks for whole batches here."""

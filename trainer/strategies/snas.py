@@ -2,7 +2,8 @@
 
 Single-level: one batch, one loss, both optimisers. Each forward pass draws one hard Gumbel-softmax sample a label, and
 the straight-through estimator carries the gradient of the loss to the architecture parameters. Layers that share a
-label share the sample.
+label share the sample. A layer with a true attribute ``draw_each_call`` draws at each call instead: a recurrent cell
+at every time step.
 
 The mixed layers here compute ``y = Σ_k z_k f_k(x)`` for a one-hot ``z`` without computing every ``f_k`` under autograd.
 With ``g = ∂L/∂y``, the plain form gives ``∂L/∂z_k = <g, f_k(x)>`` to the sample, ``z_k · g`` to ``f_k``: only the
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.strategies.ordered import OrderedArchitecture
-from trainer.strategies.supernet import OneHot, draw, mixed_modules
+from trainer.strategies.supernet import MixedModule, OneHot, draw, mixed_modules
 
 
 class _SampledSum(torch.autograd.Function):
@@ -57,14 +58,16 @@ class _SampledSum(torch.autograd.Function):
         return torch.stack(products).to(ctx.like.dtype), None, None, *gradient
 
 
-def sampled_sum(sample: OneHot, candidate: Callable[[int], Tensor | Sequence[Tensor]]) -> Tensor | Sequence[Tensor]:
+def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Tensor | Sequence[Tensor]]) -> Tensor | Sequence[Tensor]:
     """The chosen candidate's tensor or tensors, with the gradient of the whole sum to the sample."""
-    output = candidate(sample.index)
-    if not (sample.value.requires_grad and torch.is_grad_enabled()):
+    one_hot = mixed._softmax(mixed._arch_alpha)
+    chosen = mixed._softmax.index
+    output = candidate(chosen)
+    if not (one_hot.requires_grad and torch.is_grad_enabled()):
         return output
     if isinstance(output, Tensor):
-        return _SampledSum.apply(sample.value, sample.index, lambda k: (candidate(k),), output)[0]
-    return _SampledSum.apply(sample.value, sample.index, candidate, *output)
+        return _SampledSum.apply(one_hot, chosen, lambda k: (candidate(k),), output)[0]
+    return _SampledSum.apply(one_hot, chosen, candidate, *output)
 
 
 class SampledLayer(DifferentiableMixedLayer):
@@ -75,7 +78,7 @@ class SampledLayer(DifferentiableMixedLayer):
         return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
 
     def forward(self, *inputs):
-        return sampled_sum(self._softmax, lambda k: self[self.names[k]](*inputs))
+        return sampled_sum(self, lambda k: self[self.names[k]](*inputs))
 
 
 class SampledInput(DifferentiableMixedInput):
@@ -87,12 +90,14 @@ class SampledInput(DifferentiableMixedInput):
 
     def forward(self, candidates):
         candidates = tuple(candidates)  # a list may go on growing by what comes after, and so keep the graph alive
-        return sampled_sum(self._softmax, lambda k: candidates[k])
+        return sampled_sum(self, lambda k: candidates[k])
 
 
 def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
     """One sample a label, whichever layer asks first."""
-    return memo.setdefault(f"sample {module.label}", OneHot()) if hasattr(module, "label") else None
+    if not hasattr(module, "label"):
+        return None
+    return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "draw_each_call", False)))
 
 
 class SnasModule(OrderedArchitecture, DartsLightningModule):

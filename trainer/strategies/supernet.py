@@ -61,17 +61,28 @@ class OneHot(nn.Module):
     """Stands where NNI's mixed layers have their softmax: gives the sample in place of the distribution.
 
     ``value`` is the one-hot vector, ``index`` where its one is, as a number of Python's.
+
+    Args:
+        each_call: every call of the layer takes a new draw, at the temperature of the last :func:`draw`.
     """
 
     value: Tensor
     index: int
+    temperature: float
+
+    def __init__(self, each_call: bool = False):
+        super().__init__()
+        self.each_call = each_call
 
     def forward(self, architecture_parameter: Tensor) -> Tensor:
+        if self.each_call:
+            draw(self, architecture_parameter, self.temperature)
         return self.value
 
 
 def draw(sample: OneHot, architecture_parameter: Tensor, temperature: float) -> None:
     """Draws a hard Gumbel-softmax sample with the straight-through gradient (Jang et al., arXiv 1611.01144)."""
+    sample.temperature = temperature
     sample.value = nn.functional.gumbel_softmax(architecture_parameter, tau=temperature, hard=True)
     sample.index = int(sample.value.argmax())
 

@@ -1,0 +1,80 @@
+"""Reads an architecture in any of the forms in which one is written down."""
+
+import json
+from pathlib import Path
+
+from experiment.settings import Settings
+from model_space import mmnas_file
+from model_space.architecture import Architecture, candidates, read_text
+from model_space.errors import InputError
+from model_space.network import DataSizes
+from model_space.seed_genotype import Genotype
+from model_space.stacked import StackedSettings
+
+NO_DATA = DataSizes(feature_size=1, words=2, answers=1)
+"""in an architecture until :meth:`~model_space.architecture.Architecture.for_data` knows better"""
+
+
+def read_architecture(source: Path, settings: Settings) -> Architecture:
+    """An architecture from a file, which says by its content what it is, or by name.
+
+    Args:
+        source: a file that ``--export`` wrote, an architecture file of mmnas, a text with a ``VQAGenotype(...)`` of
+            NAS-VQA, or the name of a published architecture (``mmnasnet_vqa``, ``mcan``).
+        settings: what only the first of these says: the sizes of the network, and what else the space has.
+
+    Raises:
+        InputError: no such file, or none of these.
+    """
+    if str(source) in mmnas_file.PUBLISHED and not source.exists():
+        return of_mmnas(mmnas_file.PUBLISHED[str(source)], settings)
+    text = read_text(source)
+    if "VQAGenotype(" in text:
+        return of_nas_vqa(text, str(source), settings)
+    if any(key in ("enc", "dec") or key.startswith("epoch") for key in keys(text)):
+        return of_mmnas(source, settings)
+    return Architecture.from_json(text, str(source))
+
+
+def architecture_of(settings: Settings) -> Architecture:
+    """The architecture of settings in which nothing is to be chosen.
+
+    Raises:
+        InputError: there is something to be chosen.
+    """
+    fields = settings.fields(NO_DATA)
+    if candidates(fields):
+        raise InputError(
+            f"the settings' space '{fields.backbone.name}' with the question encoder '{fields.encoder.name}' has many "
+            "architectures: name one by --architecture"
+        )
+    return Architecture(fields, {})
+
+
+def of_mmnas(file: Path, settings: Settings) -> Architecture:
+    space, choices = mmnas_file.read(read_text(file), str(file), settings.network)
+    if settings.space.name == space.name:
+        blocks = {"encoder_blocks": space.encoder_blocks, "decoder_blocks": space.decoder_blocks}
+        space = settings.space.model_copy(update=blocks)
+    return Architecture(settings.fields(NO_DATA).model_copy(update={"backbone": space}), choices)
+
+
+def of_nas_vqa(text: str, where: str, settings: Settings) -> Architecture:
+    genotype = Genotype.parse(text, where)
+    space, encoder = genotype.spaces(cells=StackedSettings().cells)
+    if settings.space.name == space.name:
+        space = space.model_copy(update={"cells": settings.space.cells})
+    if settings.encoder.name == encoder.name:
+        encoder = settings.encoder.model_copy(update={"edges": encoder.edges, "nodes": encoder.nodes})
+    return Architecture(
+        settings.fields(NO_DATA).model_copy(update={"backbone": space, "encoder": encoder}), genotype.choices
+    )
+
+
+def keys(text: str) -> list[str]:
+    """The keys of a JSON object; none where it is something else."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return list(content) if isinstance(content, dict) else []

@@ -1,0 +1,117 @@
+"""Checkpoints that mcan-vqa and mmnas publish, as weights of the networks here.
+
+Both keep, by ``torch.save``, a dictionary with the weights under ``state_dict``, the optimiser's state and a number.
+The weights alone are used. Trained on several GPUs, each of their names begins with ``module.``.
+"""
+
+import re
+from typing import Any
+
+from torch import Tensor, nn
+
+from model_space.architecture import Architecture
+from model_space.errors import InputError
+
+Names = list[tuple[str, str]]
+"""regular expressions and what takes the place of their matches, one after the other: the reference's names → ours"""
+
+MCAN_NAMES: Names = [
+    (r"^(embedding|lstm)", r"question_encoder.\1"),
+    (r"^img_feat_linear", "image_projection"),
+    (r"attflat_img", "flatten_image"),
+    (r"attflat_lang", "flatten_question"),
+    (r"^proj_norm", "head_norm"),
+    (r"^proj\.", "classifier."),
+    (r"mhatt1?\.linear_", "self_attention.attention."),
+    (r"mhatt2\.linear_", "guided_attention.attention."),
+    (r"linear_merge", "merge"),
+    (r"attention\.q\.", "attention.query."),
+    (r"attention\.k\.", "attention.key."),
+    (r"attention\.v\.", "attention.value."),
+    (r"ffn\.mlp", "feed_forward.mlp"),
+    (r"mlp\.fc\.linear", "mlp.0"),
+    (r"mlp\.linear", "mlp.3"),
+    (r"norm1", "self_attention.norm"),
+    (r"(enc_list\.\d+)\.norm2", r"\1.feed_forward.norm"),
+    (r"norm2", "guided_attention.norm"),
+    (r"norm3", "feed_forward.norm"),
+    (r"enc_list", "encoder"),
+    (r"dec_list", "decoder"),
+    (r"a_2$", "weight"),
+    (r"b_2$", "bias"),
+]
+
+MMNAS_NAMES: Names = [
+    (r"^(embedding|lstm)\.", r"question_encoder.\1."),
+    (r"^imgfeat_linear", "image_projection"),
+    (r"^linear_y_rel", "backbone.relation.0"),
+    (r"^attflat_x", "flatten_question"),
+    (r"^attflat_y", "flatten_image"),
+    (r"^proj_norm", "head_norm"),
+    (r"^proj\.", "classifier."),
+    (r"^backnone\.cells_enc\.(\d+)\.dag\.(\d+)\.0\.", r"backbone.encoder.\1.\2."),
+    (r"^backnone\.cells_dec\.(\d+)\.dag\.(\d+)\.0\.", r"backbone.decoder.\1.\2."),
+    (r"mhatt\.linear_r\.", "relation."),
+    (r"mhatt\.linear_q\.", "attention.query."),
+    (r"mhatt\.linear_k\.", "attention.key."),
+    (r"mhatt\.linear_v\.", "attention.value."),
+    (r"mhatt\.linear_merge\.", "attention.merge."),
+    (r"linear_merge", "merge"),
+    (r"mlp\.fc\.linear", "mlp.0"),
+    (r"mlp\.linear", "mlp.3"),
+    (r"\.ln\.", ".norm."),
+    (r"a_2$", "weight"),
+    (r"b_2$", "bias"),
+]
+
+NAMES = {"mcan": MCAN_NAMES, "encoder_decoder": MMNAS_NAMES}
+"""by space"""
+
+
+def renamed(name: str, names: Names) -> str:
+    for old, new in names:
+        name = re.sub(old, new, name)
+    return name
+
+
+def is_published(content: Any) -> bool:
+    """Whether a checkpoint's content is of this form; Lightning's own says so by its version."""
+    return isinstance(content, dict) and "state_dict" in content and "pytorch-lightning_version" not in content
+
+
+def published_network(content: dict[str, Any], architecture: Architecture, where: str) -> nn.Module:
+    """The network of an architecture with the weights of a published checkpoint.
+
+    Args:
+        content: what the file holds.
+        where: names the file in errors.
+
+    Raises:
+        InputError: nobody publishes networks of this space, or the weights are not those of this architecture; the
+            first three names that do not match are said.
+    """
+    space = architecture.space.backbone.name
+    if space not in NAMES:
+        raise InputError(f"{where}: published checkpoints are of the spaces {', '.join(NAMES)}, not of '{space}'")
+    state = content["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{where}: 'state_dict' does not hold weights")
+    network = architecture.network()
+    expected = network.state_dict()
+    found: dict[str, Tensor] = {}
+    other_shape, unexpected = [], []
+    for name, weight in state.items():
+        ours = renamed(str(name).removeprefix("module."), NAMES[space])
+        if ours not in expected or ours in found:
+            unexpected.append(f"unexpected {name}")
+        elif weight.shape != expected[ours].shape:
+            other_shape.append(f"{name} is {tuple(weight.shape)}, expected {tuple(expected[ours].shape)}")
+        found[ours] = weight
+    misfits = [*other_shape, *unexpected, *(f"missing {name}" for name in expected if name not in found)]
+    if misfits:
+        raise InputError(
+            f"{where}: does not fit the network of the settings ({len(misfits)} of its names do not): "
+            + "; ".join(misfits[:3])
+        )
+    network.load_state_dict(found)
+    return network
