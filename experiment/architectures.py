@@ -20,12 +20,15 @@ def read_architecture(source: Path, settings: Settings) -> Architecture:
 
     Args:
         source: a file that ``--export`` wrote, an architecture file of mmnas, a text with a ``VQAGenotype(...)`` of
-            NAS-VQA, or the name of a published architecture (``mmnasnet_vqa``, ``mcan``).
+            NAS-VQA, the name of the settings' own space if that is a fixed network, or the name of a published
+            architecture (``mmnasnet_vqa``, ``mcan``).
         settings: what only the first of these says: the sizes of the network, and what else the space has.
 
     Raises:
         InputError: no such file, or none of these.
     """
+    if str(source) == settings.space.name and not source.exists():
+        return architecture_of(settings)
     if str(source) in mmnas_file.PUBLISHED and not source.exists():
         return of_mmnas(mmnas_file.PUBLISHED[str(source)], settings)
     text = read_text(source)
@@ -46,7 +49,7 @@ def architecture_of(settings: Settings) -> Architecture:
     if candidates(fields):
         raise InputError(
             f"the settings' space '{fields.backbone.name}' with the question encoder '{fields.encoder.name}' has many "
-            "architectures: name one by --architecture"
+            "architectures, and none was named"
         )
     return Architecture(fields, {})
 

@@ -29,6 +29,7 @@ An operation of a stream always takes the state of both streams at the node wher
 own stream is what it transforms, that of the other stream guides it.
 """
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import Literal
 
@@ -42,6 +43,28 @@ STREAMS = ("image", "question")
 
 State = tuple[Tensor, Tensor]
 """Features of the image ``(B, N, hidden)`` and of the question ``(B, T, hidden)``."""
+
+
+def feed_forward(sizes: Sizes) -> FeedForward:
+    return FeedForward(sizes.hidden, sizes.inner, sizes.dropout, sizes.channel_dropout)
+
+
+def self_attention(sizes: Sizes) -> SelfAttention:
+    return SelfAttention(sizes.hidden, sizes.heads, sizes.dropout, sizes.channel_dropout)
+
+
+def guided_attention(sizes: Sizes) -> GuidedAttention:
+    return GuidedAttention(sizes.hidden, sizes.heads, sizes.dropout, sizes.channel_dropout)
+
+
+OPERATIONS: dict[str, Callable[[Sizes], nn.Module]] = {
+    "none": lambda sizes: Zero(),
+    "identity": lambda sizes: Identity(),
+    "feed_forward": feed_forward,
+    "self_attention": self_attention,
+    "guided_attention": guided_attention,
+}
+"""the candidates of every edge"""
 
 
 class StackedSettings(BaseModel):
@@ -75,24 +98,13 @@ class Cell(nn.Module):
     def __init__(self, settings: StackedSettings, sizes: Sizes):
         super().__init__()
         self.graph, self.edges = settings.graph, settings.edges
-        hidden, heads, dropout, channel_dropout = sizes.hidden, sizes.heads, sizes.dropout, sizes.channel_dropout
-
-        def feed_forward() -> FeedForward:
-            return FeedForward(hidden, sizes.inner, dropout, channel_dropout)
 
         def choose_operation(label: str) -> LayerChoice:
-            return LayerChoice(
-                {
-                    "none": Zero(),
-                    "identity": Identity(),
-                    "feed_forward": feed_forward(),
-                    "self_attention": SelfAttention(hidden, heads, dropout, channel_dropout),
-                    "guided_attention": GuidedAttention(hidden, heads, dropout, channel_dropout),
-                },
-                label=label,
-            )
+            return LayerChoice({name: operation(sizes) for name, operation in OPERATIONS.items()}, label=label)
 
-        self.before = nn.ModuleDict({stream: nn.ModuleList([feed_forward(), feed_forward()]) for stream in STREAMS})
+        self.before = nn.ModuleDict(
+            {stream: nn.ModuleList([feed_forward(sizes), feed_forward(sizes)]) for stream in STREAMS}
+        )
         self.operations = nn.ModuleDict()
         self.inputs = nn.ModuleDict()
         for node in range(1, settings.nodes + 1):
@@ -111,7 +123,7 @@ class Cell(nn.Module):
                     self.inputs[name] = InputChoice(node, n_chosen=1, label=f"{name}_input")
                     self.operations[name] = choose_operation(f"{name}_operation")
         self.nodes = settings.nodes
-        self.norm = plain_norm(hidden)
+        self.norm = plain_norm(sizes.hidden)
 
     def forward(self, before_last: State, last: State, masks: tuple[Tensor, Tensor]) -> State:
         states = self.input_states(before_last, last)
@@ -154,8 +166,7 @@ class Stacked(nn.Module):
     def __init__(self, settings: StackedSettings, sizes: Sizes):
         super().__init__()
         self.cells = nn.ModuleList(Cell(settings, sizes) for _ in range(settings.cells))
-        after = sizes.hidden, sizes.inner, sizes.dropout, sizes.channel_dropout
-        self.after = nn.ModuleDict({stream: FeedForward(*after) for stream in STREAMS})
+        self.after = nn.ModuleDict({stream: feed_forward(sizes) for stream in STREAMS})
 
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
