@@ -1,0 +1,49 @@
+"""Draws an architecture of every space and network into docs/spaces, a random one where there is a choice.
+
+python -m benchmarks.draw_spaces
+"""
+
+from pathlib import Path
+
+from model_space import mmnas_file
+from model_space.architecture import Architecture, SpaceFields, random_choices
+from model_space.dcn import DCNSettings
+from model_space.draw import save_svg
+from model_space.mcan import MCANSettings
+from model_space.network import DataSizes, NetworkSettings
+from model_space.paired import PairedSettings
+from model_space.question_encoder import LSTMSettings
+from model_space.recurrent import RecurrentSettings
+from model_space.stacked import StackedSettings
+
+FOLDER = Path("docs/spaces")
+SEED = 3
+
+SPACES = {
+    "stacked_rnn_one": (StackedSettings(edges="one"), LSTMSettings()),
+    "stacked_rnn_all": (StackedSettings(edges="all", nodes=3), LSTMSettings()),
+    "stacked_cnn_one": (StackedSettings(graph="cnn", edges="one"), LSTMSettings()),
+    "stacked_cnn_all": (StackedSettings(graph="cnn", edges="all", nodes=3), LSTMSettings()),
+    "recurrent": (MCANSettings(), RecurrentSettings(edges="one")),
+    "paired": (PairedSettings(), LSTMSettings()),
+    "mcan": (MCANSettings(), LSTMSettings()),
+    "dcn": (DCNSettings(), LSTMSettings()),
+}
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    network, data = NetworkSettings(), DataSizes(feature_size=2048, words=20_000, answers=3129)
+    architectures = {}
+    for name, (backbone, encoder) in SPACES.items():
+        fields = SpaceFields(backbone=backbone, encoder=encoder, network=network, data=data)
+        architectures[name] = Architecture(fields, random_choices(fields, SEED))
+    backbone, choices = mmnas_file.published("mmnasnet_vqa", network)
+    architectures["mmnasnet_vqa"] = Architecture(SpaceFields(backbone=backbone, network=network, data=data), choices)
+    for name, architecture in architectures.items():
+        save_svg(architecture, FOLDER / f"{name}.svg")
+        print(f"written: {FOLDER / name}.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What the documents say works."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import tiny_batch, tiny_space
+from test_supernet import loss_of, supernet_of
+
+from model_space import stacked
+from model_space.architecture import Architecture, candidates
+from model_space.draw import svg, text
+from trainer.strategies.supernet import architecture_parameters, at_sample
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_adding_an_operation(monkeypatch):
+    """The lines of docs/spaces.md make a candidate that is searched, frozen, drawn and whose weights learn."""
+    monkeypatch.setattr(stacked, "OPERATIONS", dict(stacked.OPERATIONS))
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/spaces.md").read_text(), re.DOTALL)
+    assert len(lines.splitlines()) <= 20
+    exec(lines, {})
+    fields = tiny_space(stacked.StackedSettings(edges="all", cells=1, nodes=1))
+    assert all("gated_by_other" in values for values in candidates(fields).values())
+    choices = dict.fromkeys(candidates(fields), "gated_by_other")
+    supernet = supernet_of(fields.backbone)
+    with at_sample(supernet, choices) as samples:
+        for sample in samples.values():
+            sample.value.requires_grad_()
+        loss_of(supernet, tiny_batch()).backward()
+    assert all(sample.value.grad.any() for sample in samples.values())
+    assert len(architecture_parameters(supernet)["image_node1_from0"]) == 6
+    architecture = Architecture(fields, choices)
+    assert architecture.network().double()(*tiny_batch()).isfinite().all()
+    assert "gated_by_other" in text(architecture) and "gated" in svg(architecture)
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.name
+)
+def test_links_lead_somewhere(file):
+    for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+        assert target.startswith("https://") or (file.parent / target).exists(), target
