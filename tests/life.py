@@ -13,9 +13,10 @@ from trainer.train import TrainSettings, load_trained, train
 FEW = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "lr": 1e-3}
 
 
-def searched(data: Data, space, strategy: str, folder: Path) -> Architecture:
-    """The architecture that a search of two steps finds."""
-    return search(data, space_of(data, space), SearchSettings(strategy=strategy, **FEW), folder, lambda epoch: None)
+def searched(data: Data, space, strategy: str, folder: Path, **changes) -> Architecture:
+    """The architecture that a search of two steps finds; ``changes`` are of the encoder and the network."""
+    settings = SearchSettings(strategy=strategy, **FEW)
+    return search(data, space_of(data, space, **changes), settings, folder, lambda epoch: None)
 
 
 def trained_and_evaluated(data: Data, data_settings: DataSettings, architecture: Architecture, folder: Path) -> float:

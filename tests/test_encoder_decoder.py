@@ -331,7 +331,7 @@ def test_what_a_file_cannot_say_is_not_written_nor_read():
         mmnas_file.write(Architecture(tiny_space(MCANSettings()), {}))
 
 
-@pytest.mark.parametrize("strategy", ["snas", "gumbel_darts"])
+@pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
 def test_its_whole_life(tiny_data, tmp_path, strategy):
     """Searched, saved, trained, evaluated."""
     space = space_of(tiny_data, FORM, dropout=0.1)

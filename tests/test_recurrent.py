@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import space_of, tiny_batch, tiny_network, tiny_space
+from life import searched, trained_and_evaluated
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
 from test_search import Killed, ignore, killed_at, settings
 from test_supernet import STRATEGIES, loss_of, supernet_of, weights_at
@@ -272,3 +273,11 @@ def test_an_architecture_of_a_wrong_encoder_is_refused(encoder, said):
     assert old in text
     with pytest.raises(InputError, match=said):
         Architecture.from_json(text.replace(old, f'"{key}": "{value}"'), "architecture.json")
+
+
+@pytest.mark.parametrize("backbone", BACKBONES, ids=name)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_whole_life(tiny_data, tiny_data_settings, tmp_path, strategy, backbone):
+    architecture = searched(tiny_data, backbone, strategy, tmp_path / "search", encoder=FORMS[1])
+    assert architecture.space.encoder == FORMS[1]
+    assert 0 <= trained_and_evaluated(tiny_data, tiny_data_settings, architecture, tmp_path) <= 100
