@@ -230,7 +230,7 @@ def test_all_trials_fail(home: Path):
 
 def test_two_experiments_and_an_interruption(home: Path):
     """Two at once have ports of their own; Ctrl-C on one leaves the other alone, and it can be resumed."""
-    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.8])))
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[1.6])))
     script = (
         "from experiment import manager; from pathlib import Path\n"
         f"folder = manager.start(Path({str(home / 'config.yml')!r}))\n"
