@@ -230,8 +230,10 @@ def test_all_trials_fail(home: Path):
 
 def test_two_experiments_and_an_interruption(home: Path):
     """Two at once have ports of their own; Ctrl-C on one leaves the other alone, and it can be resumed."""
-    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[1.6])))
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.8])))
     script = (
+        # What runs in the background of a shell ignores Ctrl-C, and so would its children.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from experiment import manager; from pathlib import Path\n"
         f"folder = manager.start(Path({str(home / 'config.yml')!r}))\n"
         "with manager.held(folder): list(manager.follow(folder))"
