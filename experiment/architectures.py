@@ -5,7 +5,8 @@ from pathlib import Path
 
 from experiment.settings import Settings
 from model_space import mmnas_file
-from model_space.architecture import Architecture, candidates, read_text
+from model_space.architecture import Architecture, Choices, candidates, read_text
+from model_space.encoder_decoder import EncoderDecoderSettings
 from model_space.errors import InputError
 from model_space.network import DataSizes
 from model_space.seed_genotype import Genotype
@@ -30,12 +31,12 @@ def read_architecture(source: Path, settings: Settings) -> Architecture:
     if str(source) == settings.space.name and not source.exists():
         return architecture_of(settings)
     if str(source) in mmnas_file.PUBLISHED and not source.exists():
-        return of_mmnas(mmnas_file.PUBLISHED[str(source)], settings)
+        return of_mmnas(*mmnas_file.published(str(source), settings.network), settings)
     text = read_text(source)
     if "VQAGenotype(" in text:
         return of_nas_vqa(text, str(source), settings)
     if any(key in ("enc", "dec") or key.startswith("epoch") for key in keys(text)):
-        return of_mmnas(source, settings)
+        return of_mmnas(*mmnas_file.read(text, str(source), settings.network), settings)
     return Architecture.from_json(text, str(source))
 
 
@@ -54,8 +55,7 @@ def architecture_of(settings: Settings) -> Architecture:
     return Architecture(fields, {})
 
 
-def of_mmnas(file: Path, settings: Settings) -> Architecture:
-    space, choices = mmnas_file.read(read_text(file), str(file), settings.network)
+def of_mmnas(space: EncoderDecoderSettings, choices: Choices, settings: Settings) -> Architecture:
     if settings.space.name == space.name:
         blocks = {"encoder_blocks": space.encoder_blocks, "decoder_blocks": space.decoder_blocks}
         space = settings.space.model_copy(update=blocks)

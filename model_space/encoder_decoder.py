@@ -60,11 +60,11 @@ class EncoderDecoder(nn.Module):
             return LayerChoice({"self_attention": self_attention(), "feed_forward": feed_forward()}, label=label)
 
         def decoder_block(label: str) -> LayerChoice:
-            relation = {"relation_size": settings.relation_size}
+            relational = {"relation_size": settings.relation_size, "norm": StdLayerNorm}
             return LayerChoice(
                 {
                     "self_attention": self_attention(),
-                    "relational_self_attention": RelationalSelfAttention(**attention, **relation, norm=StdLayerNorm),
+                    "relational_self_attention": RelationalSelfAttention(**attention, **relational),
                     "guided_attention": GuidedAttention(**attention, norm=StdLayerNorm),
                     "feed_forward": feed_forward(),
                 },

@@ -126,8 +126,8 @@ class _Residual(nn.Module):
         return self.norm(x + self.dropout(change))
 
 
-class SelfAttention(_Residual):
-    """SA: every position of ``x`` attends to all real positions of ``x``."""
+class _AttentionResidual(_Residual):
+    """A residual around an attention."""
 
     def __init__(
         self,
@@ -140,6 +140,10 @@ class SelfAttention(_Residual):
     ):
         super().__init__(hidden, dropout, channel_dropout, norm)
         self.attention = Attention(hidden, heads, dropout, bias)
+
+
+class SelfAttention(_AttentionResidual):
+    """SA: every position of ``x`` attends to all real positions of ``x``."""
 
     def forward(self, x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
         x = self.channel_dropout(x)
@@ -159,25 +163,15 @@ def relative_geometry(boxes: Tensor) -> Tensor:
     return torch.cat([distance.clamp(min=1e-3), ratio], dim=-1).log()
 
 
-class RelationalSelfAttention(_Residual):
+class RelationalSelfAttention(_AttentionResidual):
     """RSA: self-attention with the regions' geometry in its scores (MMnasNet, arXiv 2004.12070).
 
     ``relation``, ``(B, N, N, relation_size)``, embeds :func:`relative_geometry`. Each head adds the logarithm of a
     linear map of it, which is held above 1e-6.
     """
 
-    def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        relation_size: int,
-        dropout: float,
-        channel_dropout: float = 0.0,
-        norm: Norm = plain_norm,
-        bias: bool = True,
-    ):
-        super().__init__(hidden, dropout, channel_dropout, norm)
-        self.attention = Attention(hidden, heads, dropout, bias)
+    def __init__(self, hidden: int, heads: int, dropout: float, relation_size: int, **options):
+        super().__init__(hidden, heads, dropout, **options)
         self.relation = nn.Linear(relation_size, heads)
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, relation: Tensor) -> Tensor:
@@ -187,20 +181,8 @@ class RelationalSelfAttention(_Residual):
         return self.residual(x, self.attention(x, x, x_mask, score_bias))
 
 
-class GuidedAttention(_Residual):
+class GuidedAttention(_AttentionResidual):
     """GA: every position of ``x`` attends to all real positions of the other stream ``y``."""
-
-    def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        dropout: float,
-        channel_dropout: float = 0.0,
-        norm: Norm = plain_norm,
-        bias: bool = True,
-    ):
-        super().__init__(hidden, dropout, channel_dropout, norm)
-        self.attention = Attention(hidden, heads, dropout, bias)
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, *unused: Tensor) -> Tensor:
         x, y = self.channel_dropout(x), self.channel_dropout(y)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer.published import renamed
+from model_space.network import DataSizes, NetworkSettings
+from trainer.published import PART_NAMES, renamed
 
 GOLDEN = Path(os.environ.get("GOLDEN", Path(__file__).parent / "golden"))
 
@@ -27,14 +28,11 @@ def node(match: re.Match) -> str:
 
 # NAS-VQA's names → ours, in turn.
 SEED_NAMES = [
-    (r"^embedding", r"question_encoder.embedding"),
     (r"^(rnn|lstm)\.rnns\.0\._W0", "question_encoder.recurrent.weight0"),
     (r"^(rnn|lstm)\.rnns\.0\._Ws", "question_encoder.recurrent.weights"),
     (r"^img_feat_linear", "image_projection"),
     (r"^attflat_img", "flatten_image"),
     (r"^attflat_lang", "flatten_question"),
-    (r"^proj_norm", "head_norm"),
-    (r"^proj\.", "classifier."),
     (r"^backbone\._cells", "backbone.cells"),
     (r"_preproc(\d)\.0\.ff", r"before.image.\1"),
     (r"_preproc(\d)\.1\.ff", r"before.question.\1"),
@@ -45,13 +43,7 @@ SEED_NAMES = [
     (r"\._ff\.", ".feed_forward."),
     (r"\._sa\.", ".self_attention."),
     (r"\._ga\.", ".guided_attention."),
-    (r"mhatt\.linear_q\.", "attention.query."),
-    (r"mhatt\.linear_k\.", "attention.key."),
-    (r"mhatt\.linear_v\.", "attention.value."),
-    (r"mhatt\.linear_merge\.", "attention.merge."),
-    (r"linear_merge", "merge"),
-    (r"mlp\.fc\.linear", "mlp.0"),
-    (r"mlp\.linear", "mlp.3"),
+    *PART_NAMES,
 ]
 
 
@@ -69,3 +61,26 @@ def state(arrays: dict[str, np.ndarray], names: list[tuple], kind: str = "state"
         if key.startswith(f"{kind}/"):
             weights[renamed(key.removeprefix(f"{kind}/"), names)] = torch.from_numpy(value)
     return weights
+
+
+def data_sizes(arrays: dict[str, np.ndarray]) -> DataSizes:
+    return DataSizes(
+        feature_size=arrays["image"].shape[-1],
+        words=len(arrays["state/embedding.weight"]),
+        answers=len(arrays["state/proj.weight"]),
+    )
+
+
+def network_settings(config: dict, **more) -> NetworkSettings:
+    """Of mcan-vqa's configuration, which NAS-VQA shares."""
+    return NetworkSettings(
+        hidden=config["HIDDEN_SIZE"],
+        heads=config["MULTI_HEAD"],
+        inner=config["FF_SIZE"],
+        word_size=config["WORD_EMBED_SIZE"],
+        flat_inner=config["FLAT_MLP_SIZE"],
+        flat_size=config["FLAT_OUT_SIZE"],
+        glimpses=config["FLAT_GLIMPSES"],
+        dropout=config["DROPOUT_R"],
+        **more,
+    )

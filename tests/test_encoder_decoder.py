@@ -15,7 +15,7 @@ from model_space.architecture import Architecture, SpaceFields, random_choices
 from model_space.encoder_decoder import EncoderDecoderSettings
 from model_space.errors import InputError
 from model_space.mcan import MCANSettings
-from model_space.network import DataSizes, NetworkSettings
+from model_space.network import NetworkSettings
 from model_space.operations import RelationalSelfAttention, relative_geometry
 from trainer.evaluate import evaluate, mean_soft_accuracy
 from trainer.published import MMNAS_NAMES
@@ -50,14 +50,10 @@ def mmnas_like(arrays, config) -> Architecture:
         glimpses=config["ATTFLAT_GLIMPSES"],
         dropout=config["DROPOUT_R"],
     )
-    data = DataSizes(
-        feature_size=config["FRCNFEAT_SIZE"],
-        words=len(arrays["state/embedding.weight"]),
-        answers=len(arrays["state/proj.weight"]),
-    )
     form, choices = mmnas_file.read(genotype, "mmnas.npz", network)
     form = form.model_copy(update={"cells": config["LAYERS"], "relation_size": config["REL_SIZE"]})
-    return Architecture(SpaceFields(backbone=form, network=network, data=data), choices)
+    fields = SpaceFields(backbone=form, network=network, data=reference.data_sizes(arrays))
+    return Architecture(fields, choices)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])

@@ -5,35 +5,21 @@ import reference
 import torch
 from conftest import tiny_batch, tiny_space
 
-from model_space.architecture import Architecture
+from model_space.architecture import Architecture, SpaceFields
 from model_space.mcan import MCANSettings
-from model_space.network import DataSizes, Network, NetworkSettings
 from trainer.published import MCAN_NAMES
 
 
-def mcan_like(arrays, config) -> Network:
-    sizes = DataSizes(
-        feature_size=config["IMG_FEAT_SIZE"],
-        words=len(arrays["state/embedding.weight"]),
-        answers=len(arrays["state/proj.weight"]),
-    )
-    settings = NetworkSettings(
-        hidden=config["HIDDEN_SIZE"],
-        heads=config["MULTI_HEAD"],
-        inner=config["FF_SIZE"],
-        word_size=config["WORD_EMBED_SIZE"],
-        flat_inner=config["FLAT_MLP_SIZE"],
-        flat_size=config["FLAT_OUT_SIZE"],
-        glimpses=config["FLAT_GLIMPSES"],
-        dropout=config["DROPOUT_R"],
-    )
-    return Network(MCANSettings(layers=config["LAYER"]), settings, sizes)
+def mcan_like(arrays, config) -> Architecture:
+    space = MCANSettings(layers=config["LAYER"])
+    data, network = reference.data_sizes(arrays), reference.network_settings(config)
+    return Architecture(SpaceFields(backbone=space, network=network, data=data), {})
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_equals_the_reference(dtype, tolerance):
     arrays, config = reference.load("mcan.npz")
-    network = mcan_like(arrays, config).to(dtype).eval()
+    network = mcan_like(arrays, config).network().to(dtype).eval()
     network.load_state_dict(reference.state(arrays, MCAN_NAMES))
     image, question = torch.from_numpy(arrays["image"]).to(dtype), torch.from_numpy(arrays["question"])
     boxes = image.new_zeros(*image.shape[:2], 4)

@@ -1,6 +1,5 @@
 """Checkpoints of mcan-vqa and mmnas, made of the golden weights, and architectures in the forms of others."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -11,12 +10,13 @@ import pytest
 import reference
 import torch
 import yaml
+from conftest import tiny_network
+from test_encoder_decoder import mmnas_like
 from test_mcan import mcan_like
 
 from experiment.architectures import read_architecture
 from experiment.settings import Settings
-from model_space import mmnas_file
-from model_space.architecture import Architecture, SpaceFields
+from model_space.architecture import Architecture
 from model_space.dcn import DCNSettings
 from model_space.errors import InputError
 from model_space.mcan import MCANSettings
@@ -38,43 +38,14 @@ def weights_of(arrays) -> dict[str, torch.Tensor]:
     return {k.removeprefix("state/"): torch.from_numpy(v).float() for k, v in arrays.items() if k.startswith("state/")}
 
 
-def data_sizes(arrays, feature_size: int) -> DataSizes:
-    words, answers = len(arrays["state/embedding.weight"]), len(arrays["state/proj.weight"])
-    return DataSizes(feature_size=feature_size, words=words, answers=answers)
-
-
 def mcan() -> tuple[dict, Architecture]:
     arrays, config = reference.load("mcan.npz")
-    network = NetworkSettings(
-        hidden=config["HIDDEN_SIZE"],
-        heads=config["MULTI_HEAD"],
-        inner=config["FF_SIZE"],
-        word_size=config["WORD_EMBED_SIZE"],
-        flat_inner=config["FLAT_MLP_SIZE"],
-        flat_size=config["FLAT_OUT_SIZE"],
-        glimpses=config["FLAT_GLIMPSES"],
-    )
-    data = data_sizes(arrays, config["IMG_FEAT_SIZE"])
-    fields = SpaceFields(backbone=MCANSettings(layers=config["LAYER"]), network=network, data=data)
-    return arrays, Architecture(fields, {})
+    return arrays, mcan_like(arrays, config)
 
 
 def mmnas() -> tuple[dict, Architecture]:
     arrays, config = reference.load("mmnas.npz")
-    blocks = config["GENOTYPE"]["enc"] + config["GENOTYPE"]["dec"]
-    width = next(int(name.rsplit("_", 1)[1]) for (name,) in blocks if "_att_" in name)
-    network = NetworkSettings(
-        hidden=config["HSIZE"],
-        heads=config["HSIZE"] // width,
-        word_size=config["WORD_EMBED_SIZE"],
-        flat_inner=config["ATTFLAT_MLP_SIZE"],
-        flat_size=config["ATTFLAT_OUT_SIZE"],
-        glimpses=config["ATTFLAT_GLIMPSES"],
-    )
-    space, choices = mmnas_file.read(json.dumps(config["GENOTYPE"]), "config", network)
-    space = space.model_copy(update={"relation_size": config["REL_SIZE"], "cells": config["LAYERS"]})
-    data = data_sizes(arrays, config["FRCNFEAT_SIZE"])
-    return arrays, Architecture(SpaceFields(backbone=space, network=network, data=data), choices)
+    return arrays, mmnas_like(arrays, config)
 
 
 def logits(network, arrays) -> torch.Tensor:
@@ -138,7 +109,7 @@ def launch(*arguments) -> subprocess.CompletedProcess:
 
 def test_val_of_a_published_checkpoint(tiny_data, tiny_data_settings, tmp_path):
     arrays, _ = mcan()
-    sizes, settings = tiny_data.sizes, Settings(data=tiny_data_settings, space=MCANSettings(), network=mcan_sizes())
+    sizes, settings = tiny_data.sizes, Settings(data=tiny_data_settings, space=MCANSettings(), network=tiny_network())
     fields = settings.fields(sizes)
     network = Architecture(fields, {}).network()
     by_ours = {renamed(name, MCAN_NAMES): name for name in names_at(fields.backbone.layers, arrays)}
@@ -150,10 +121,6 @@ def test_val_of_a_published_checkpoint(tiny_data, tiny_data_settings, tmp_path):
     weights.popitem()
     done = launch("--val", save(tmp_path / "epoch13.pkl", weights), "--settings", file)
     assert done.returncode == 2 and "missing" in done.stderr and len(done.stderr.splitlines()) == 1
-
-
-def mcan_sizes() -> NetworkSettings:
-    return NetworkSettings(hidden=16, heads=2, word_size=8, flat_inner=16, flat_size=32)
 
 
 def names_at(layers: int, arrays) -> list[str]:
@@ -179,8 +146,3 @@ def test_an_architecture_in_every_form(tiny_data_settings, tmp_path):
     assert read_architecture(tmp_path / "own.json", settings) == found
     with pytest.raises(InputError, match="cannot be read"):
         read_architecture(tmp_path / "absent.json", settings)
-
-
-def test_reference_network_is_that_of_the_parity_test():
-    _, architecture = mcan()
-    assert architecture.network().state_dict().keys() == mcan_like(*reference.load("mcan.npz")).state_dict().keys()

@@ -19,22 +19,8 @@ from trainer.strategies.supernet import at_sample
 
 
 def fields_like(arrays, config, backbone, encoder) -> SpaceFields:
-    network = NetworkSettings(
-        hidden=config["HIDDEN_SIZE"],
-        heads=config["MULTI_HEAD"],
-        inner=config["FF_SIZE"],
-        word_size=config["WORD_EMBED_SIZE"],
-        flat_inner=config["FLAT_MLP_SIZE"],
-        flat_size=config["FLAT_OUT_SIZE"],
-        glimpses=config["FLAT_GLIMPSES"],
-        dropout=config["DROPOUT_R"],
-        channel_dropout=config["MASK_DROP_R"],
-    )
-    data = DataSizes(
-        feature_size=config["IMG_FEAT_SIZE"],
-        words=len(arrays["state/embedding.weight"]),
-        answers=len(arrays["state/proj.weight"]),
-    )
+    network = reference.network_settings(config, channel_dropout=config["MASK_DROP_R"])
+    data = reference.data_sizes(arrays)
     dropout = {"input_dropout": config["RNN_INP_DR_R"], "hidden_dropout": config["RNN_HID_DR_R"]}
     return SpaceFields(backbone=backbone, encoder=encoder.model_copy(update=dropout), network=network, data=data)
 

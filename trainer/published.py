@@ -15,43 +15,10 @@ from model_space.errors import InputError
 Names = list[tuple[str, str]]
 """regular expressions and what takes the place of their matches, one after the other: the reference's names → ours"""
 
-MCAN_NAMES: Names = [
-    (r"^(embedding|lstm)", r"question_encoder.\1"),
-    (r"^img_feat_linear", "image_projection"),
-    (r"attflat_img", "flatten_image"),
-    (r"attflat_lang", "flatten_question"),
-    (r"^proj_norm", "head_norm"),
-    (r"^proj\.", "classifier."),
-    (r"mhatt1?\.linear_", "self_attention.attention."),
-    (r"mhatt2\.linear_", "guided_attention.attention."),
-    (r"linear_merge", "merge"),
-    (r"attention\.q\.", "attention.query."),
-    (r"attention\.k\.", "attention.key."),
-    (r"attention\.v\.", "attention.value."),
-    (r"ffn\.mlp", "feed_forward.mlp"),
-    (r"mlp\.fc\.linear", "mlp.0"),
-    (r"mlp\.linear", "mlp.3"),
-    (r"norm1", "self_attention.norm"),
-    (r"(enc_list\.\d+)\.norm2", r"\1.feed_forward.norm"),
-    (r"norm2", "guided_attention.norm"),
-    (r"norm3", "feed_forward.norm"),
-    (r"enc_list", "encoder"),
-    (r"dec_list", "decoder"),
-    (r"a_2$", "weight"),
-    (r"b_2$", "bias"),
-]
-
-MMNAS_NAMES: Names = [
+PART_NAMES: Names = [
     (r"^(embedding|lstm)\.", r"question_encoder.\1."),
-    (r"^imgfeat_linear", "image_projection"),
-    (r"^linear_y_rel", "backbone.relation.0"),
-    (r"^attflat_x", "flatten_question"),
-    (r"^attflat_y", "flatten_image"),
     (r"^proj_norm", "head_norm"),
     (r"^proj\.", "classifier."),
-    (r"^backnone\.cells_enc\.(\d+)\.dag\.(\d+)\.0\.", r"backbone.encoder.\1.\2."),
-    (r"^backnone\.cells_dec\.(\d+)\.dag\.(\d+)\.0\.", r"backbone.decoder.\1.\2."),
-    (r"mhatt\.linear_r\.", "relation."),
     (r"mhatt\.linear_q\.", "attention.query."),
     (r"mhatt\.linear_k\.", "attention.key."),
     (r"mhatt\.linear_v\.", "attention.value."),
@@ -59,9 +26,37 @@ MMNAS_NAMES: Names = [
     (r"linear_merge", "merge"),
     (r"mlp\.fc\.linear", "mlp.0"),
     (r"mlp\.linear", "mlp.3"),
-    (r"\.ln\.", ".norm."),
     (r"a_2$", "weight"),
     (r"b_2$", "bias"),
+]
+"""what mcan-vqa and all that grew out of it call alike"""
+
+MCAN_NAMES: Names = [
+    (r"^img_feat_linear", "image_projection"),
+    (r"attflat_img", "flatten_image"),
+    (r"attflat_lang", "flatten_question"),
+    (r"mhatt1?\.", "self_attention.mhatt."),
+    (r"mhatt2\.", "guided_attention.mhatt."),
+    (r"ffn\.mlp", "feed_forward.mlp"),
+    (r"norm1", "self_attention.norm"),
+    (r"(enc_list\.\d+)\.norm2", r"\1.feed_forward.norm"),
+    (r"norm2", "guided_attention.norm"),
+    (r"norm3", "feed_forward.norm"),
+    (r"enc_list", "encoder"),
+    (r"dec_list", "decoder"),
+    *PART_NAMES,
+]
+
+MMNAS_NAMES: Names = [
+    (r"^imgfeat_linear", "image_projection"),
+    (r"^linear_y_rel", "backbone.relation.0"),
+    (r"^attflat_x", "flatten_question"),
+    (r"^attflat_y", "flatten_image"),
+    (r"^backnone\.cells_enc\.(\d+)\.dag\.(\d+)\.0\.", r"backbone.encoder.\1.\2."),
+    (r"^backnone\.cells_dec\.(\d+)\.dag\.(\d+)\.0\.", r"backbone.decoder.\1.\2."),
+    (r"mhatt\.linear_r\.", "relation."),
+    (r"\.ln\.", ".norm."),
+    *PART_NAMES,
 ]
 
 NAMES = {"mcan": MCAN_NAMES, "encoder_decoder": MMNAS_NAMES}
