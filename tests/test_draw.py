@@ -186,3 +186,22 @@ def test_every_space_is_drawn_with_all_its_operations(backbone, encoder):
             for edge in graph.edges:
                 assert edge.operation in lines
                 assert edge.operation.replace("_", " ") in words
+
+
+def test_chain_has_every_block_in_its_place_and_names_what_guides_it():
+    backbone = {"name": "encoder_decoder", "encoder_blocks": 3, "decoder_blocks": 5}
+    network = {"hidden": 8, "heads": 2, "word_size": 4, "flat_inner": 4, "flat_size": 4}
+    space = SpaceFields(backbone=backbone, network=network, data={"feature_size": 4, "words": 5, "answers": 3})
+    for seed in range(5):
+        draw = random.Random(seed)
+        drawn = Architecture(space, {label: draw.choice(values) for label, values in candidates(space).items()})
+        lines = {line.split()[0]: line for line in text(drawn).splitlines() if re.match(r"\d", line)}
+        for block in range(1, 6):
+            question, image = lines[str(block)][9:55].strip(), lines[str(block)][55:].strip()
+            assert question == drawn.choices.get(f"encoder_block{block}", "")
+            operation = drawn.choices[f"decoder_block{block}"]
+            # The encoder's last output guides, wherever the block stands.
+            guide = " guided by question 3" if operation == "guided_attention" else ""
+            assert image == operation + guide
+        guided = sum(chosen == "guided_attention" for chosen in drawn.choices.values())
+        assert len(dashed(ElementTree.fromstring(svg(drawn)))) == guided
