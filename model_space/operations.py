@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_space.functional import attention, feed_forward, std_layer_norm
+
 Norm = Callable[[int], nn.Module]
 
 
@@ -44,10 +46,7 @@ class StdLayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(dim=-1, keepdim=True)
-        # By the norm, which is vectorised: torch.std takes three times as long on a CPU.
-        std = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / (x.size(-1) - 1) ** 0.5
-        return torch.addcmul(self.bias, self.weight, centred / (std + self.eps))
+        return std_layer_norm(x, self.weight, self.bias, self.eps)
 
 
 def plain_norm(size: int) -> nn.Module:
@@ -69,11 +68,11 @@ class ChannelDropout(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention of ``x`` over ``y``.
+    """Multi-head scaled dot-product attention of ``x`` over ``y``, with its residual: ``x + dropout(attended)``.
 
     Args:
         hidden: width of the features; ``heads`` divides it.
-        dropout: on the attention map.
+        dropout: on the attention map and on what is attended.
         bias: whether the four projections have biases: MCAN's have, MMnasNet's have not.
     """
 
@@ -86,48 +85,26 @@ class Attention(nn.Module):
         self.value = nn.Linear(hidden, hidden, bias=bias)
         self.merge = nn.Linear(hidden, hidden, bias=bias)
 
-    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor, score_bias: Tensor | None = None) -> Tensor:
-        """``score_bias``, ``(B, heads, N, M)``, is added to the scaled scores before the softmax."""
-
-        def split(features: Tensor) -> Tensor:  # (B, N, hidden) -> (B, heads, N, hidden / heads)
-            return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        query, mask = split(self.query(x)), y_mask[:, None, None, :]
-        if score_bias is not None:
-            # -1e9 and not -inf: a row that is masked throughout stays finite.
-            mask = score_bias.to(query.dtype).masked_fill(~mask, -1e9)
-        attended = functional.scaled_dot_product_attention(
-            query,
-            split(self.key(y)),
-            split(self.value(y)),
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return self.merge(attended.transpose(1, 2).flatten(-2))
+    def forward(self, x: Tensor, y: Tensor | None, mask: Tensor, score_bias: Tensor | None = None) -> Tensor:
+        """``y`` is None for ``x`` itself, ``mask`` that of what is attended to; ``score_bias``, ``(B, heads, N, M)``,
+        is added to the scaled scores before the softmax."""
+        layers = self.query, self.key, self.value, self.merge
+        return attention(x, y, mask, score_bias, layers, self.heads, self.dropout if self.training else 0.0)
 
 
 class MLP(nn.Sequential):
-    """Linear, ReLU, dropout, linear."""
+    """Linear, ReLU, dropout, linear; with a residual, ``x + dropout(mlp(x))``."""
 
-    def __init__(self, size: int, inner: int, out: int, dropout: float):
+    def __init__(self, size: int, inner: int, out: int, dropout: float, residual: bool = False):
         super().__init__(nn.Linear(size, inner), nn.ReLU(), nn.Dropout(dropout), nn.Linear(inner, out))
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        return feed_forward(x, self[0], self[3], self[2].p if self.training else 0.0, self.residual)
 
 
-class _Residual(nn.Module):
-    """``norm(x + dropout(f(x)))``, with a channel dropout on what goes in: the residual is of the dropped ``x``."""
-
-    def __init__(self, hidden: int, dropout: float, channel_dropout: float, norm: Norm):
-        super().__init__()
-        self.norm = norm(hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.channel_dropout = ChannelDropout(channel_dropout)
-
-    def residual(self, x: Tensor, change: Tensor) -> Tensor:
-        return self.norm(x + self.dropout(change))
-
-
-class _AttentionResidual(_Residual):
-    """A residual around an attention."""
+class _AttentionResidual(nn.Module):
+    """``norm(x + dropout(attention))``, and a channel dropout on what goes in: the residual is of the dropped ``x``."""
 
     def __init__(
         self,
@@ -138,7 +115,9 @@ class _AttentionResidual(_Residual):
         norm: Norm = plain_norm,
         bias: bool = True,
     ):
-        super().__init__(hidden, dropout, channel_dropout, norm)
+        super().__init__()
+        self.norm = norm(hidden)
+        self.channel_dropout = ChannelDropout(channel_dropout)
         self.attention = Attention(hidden, heads, dropout, bias)
 
 
@@ -147,7 +126,7 @@ class SelfAttention(_AttentionResidual):
 
     def forward(self, x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
         x = self.channel_dropout(x)
-        return self.residual(x, self.attention(x, x, x_mask))
+        return self.norm(self.attention(x, None, x_mask))
 
 
 def relative_geometry(boxes: Tensor) -> Tensor:
@@ -178,7 +157,7 @@ class RelationalSelfAttention(_AttentionResidual):
         x = self.channel_dropout(x)
         # MMnas has a ReLU before the bound, which the bound makes needless.
         score_bias = self.relation(relation).clamp(min=1e-6).log().permute(0, 3, 1, 2)
-        return self.residual(x, self.attention(x, x, x_mask, score_bias))
+        return self.norm(self.attention(x, None, x_mask, score_bias))
 
 
 class GuidedAttention(_AttentionResidual):
@@ -186,19 +165,21 @@ class GuidedAttention(_AttentionResidual):
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, *unused: Tensor) -> Tensor:
         x, y = self.channel_dropout(x), self.channel_dropout(y)
-        return self.residual(x, self.attention(x, y, y_mask))
+        return self.norm(self.attention(x, y, y_mask))
 
 
-class FeedForward(_Residual):
-    """FF: the same MLP, ``inner`` wide inside, at every position."""
+class FeedForward(nn.Module):
+    """FF: ``norm(x + dropout(mlp(x)))``, the same MLP, ``inner`` wide inside, at every position; a channel dropout as
+    the attentions have it."""
 
     def __init__(self, hidden: int, inner: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
-        super().__init__(hidden, dropout, channel_dropout, norm)
-        self.mlp = MLP(hidden, inner, hidden, dropout)
+        super().__init__()
+        self.norm = norm(hidden)
+        self.channel_dropout = ChannelDropout(channel_dropout)
+        self.mlp = MLP(hidden, inner, hidden, dropout, residual=True)
 
     def forward(self, x: Tensor, *unused: Tensor) -> Tensor:
-        x = self.channel_dropout(x)
-        return self.residual(x, self.mlp(x))
+        return self.norm(self.mlp(self.channel_dropout(x)))
 
 
 class Identity(nn.Module):

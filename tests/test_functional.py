@@ -1,0 +1,124 @@
+"""What is computed by hand on a CPU equals torch's operations one after the other, with dropout at the same places."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck
+
+from benchmarks import plain
+from model_space import functional
+from model_space.operations import FeedForward, GuidedAttention, SelfAttention, StdLayerNorm
+
+
+@pytest.fixture
+def same_places(monkeypatch):
+    """Dropout at places that the size of the tensor fixes, in both forms."""
+
+    def places(p: float, count: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(count)
+        return (torch.rand(count, generator=generator) < p).nonzero().squeeze(1)
+
+    def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
+        kept = torch.ones(x.numel(), dtype=x.dtype).index_fill_(0, places(p, x.numel()), 0).view(x.shape)
+        return x * kept / (1 - p)
+
+    monkeypatch.setattr(functional, "dropped", lambda p, *counts: tuple(places(p, count) for count in counts))
+    monkeypatch.setattr(plain.functional, "dropout", dropout)
+
+
+def features(n: int, hidden: int = 24) -> torch.Tensor:
+    return torch.randn(2, n, hidden, dtype=torch.float64, requires_grad=True)
+
+
+def mask(n: int, real: int) -> torch.Tensor:
+    return torch.arange(n).expand(2, n) < torch.tensor([[n], [real]])
+
+
+def outcome(operation: nn.Module, *inputs) -> list[torch.Tensor]:
+    """The output, and the gradients of all that went in."""
+    output = operation(*inputs)
+    wanted = [x for x in (*inputs, *operation.parameters()) if x.requires_grad]
+    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    return [output, *torch.autograd.grad((output * weights).sum(), wanted, allow_unused=True)]
+
+
+# 20 keys or more: softmax as it is; fewer than 16: padded within.
+@pytest.mark.parametrize("p", [0.0, 0.4])
+@pytest.mark.parametrize(("n", "m"), [(20, 7), (7, 20), (3, 1), (1, 16)])
+def test_operations_equal_their_plain_form(n, m, p, same_places):
+    x, y, x_mask, y_mask = features(n), features(m), mask(n, max(1, n - 2)), mask(m, max(1, m - 3))
+    for operation in (
+        SelfAttention(24, 3, p),
+        GuidedAttention(24, 3, p, norm=StdLayerNorm),
+        GuidedAttention(24, 3, p, bias=False),
+        FeedForward(24, 40, p, norm=StdLayerNorm),
+    ):
+        operation.double()
+        ours = outcome(operation, x, x_mask, y, y_mask)
+        with torch.no_grad():
+            torch.testing.assert_close(operation(x, x_mask, y, y_mask), ours[0], rtol=0, atol=0)
+        with plain.plain():
+            expected = outcome(operation, x, x_mask, y, y_mask)
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("m", [5, 18])
+def test_a_bias_of_the_scores_has_its_gradient(m, same_places):
+    layers = [nn.Linear(24, 24).double() for _ in range(4)]
+    x, bias, real = features(m), torch.randn(2, 3, m, m, dtype=torch.float64, requires_grad=True), mask(m, m - 1)
+    ours = functional.attention(x, None, real, bias, layers, 3, 0.3)
+    expected = plain.attention(x, None, real, bias, layers, 3, 0.3)
+    torch.testing.assert_close(ours, expected)
+    weights = torch.randn_like(ours)
+    for a, b in zip(*(torch.autograd.grad(z, (x, bias), weights) for z in (ours, expected)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_gradients_are_those_of_finite_differences():
+    x, y = features(3), features(4)
+    attention, feed_forward = GuidedAttention(24, 3, 0.0).double(), FeedForward(24, 8, 0.0, norm=StdLayerNorm).double()
+    assert gradcheck(lambda x, y: attention(x, mask(3, 2), y, mask(4, 3)), (x, y))
+    assert gradcheck(feed_forward, (x,))
+
+
+def test_std_layer_norm_of_a_constant_row_is_its_bias():
+    norm = StdLayerNorm(8)
+    norm.bias.data.uniform_()
+    x = torch.full((2, 8), 3.0, requires_grad=True)
+    y = norm(x)
+    torch.testing.assert_close(y, norm.bias.expand(2, 8))
+    y.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("p", [0.01, 0.1, 0.7])
+def test_dropped_places_are_independent_and_as_many_as_they_should_be(p):
+    counts = 50_000, 1, 30_000
+    parts = functional.dropped(p, *counts)
+    for places, count in zip(parts, counts, strict=True):
+        assert len(places) == len(places.unique())
+        assert not len(places) or (places.min() >= 0 and places.max() < count)
+    for places, count in ((parts[0], 50_000), (parts[2], 30_000)):
+        kept = torch.ones(count, dtype=torch.bool)
+        kept[places] = False
+        spread = (count * p * (1 - p)) ** 0.5
+        assert abs(len(places) - count * p) < 5 * spread
+        halves = (~kept).view(2, -1).sum(1)  # nowhere more than elsewhere
+        assert abs(halves[0] - halves[1]) < 5 * spread
+        neighbours = (~kept[1:] & ~kept[:-1]).sum()  # whether the next is dropped does not depend on this one
+        assert abs(neighbours - count * p**2) < 6 * (count * p**2) ** 0.5
+
+
+def test_the_smallest_tensor_is_dropped_as_often_as_any():
+    dropped = sum(len(functional.dropped(0.3, 1)[0]) for _ in range(3000))
+    assert abs(dropped / 3000 - 0.3) < 0.05
+
+
+def test_under_autocast_the_operations_are_near():
+    operation = SelfAttention(24, 3, 0.0)
+    x = torch.randn(2, 5, 24)
+    exact = operation(x, mask(5, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        near = operation(x, mask(5, 3))
+    torch.testing.assert_close(near.float(), exact, rtol=0.05, atol=0.05)
+    assert not near.equal(exact)
