@@ -75,8 +75,8 @@ def changed(stack: ExitStack, name: str) -> None:
 
         stack.enter_context(patch.object(unit, "__init__", build))
     if name in BLIND:
-        whole = VQADataset.__getitems__
-        stack.enter_context(patch.object(VQADataset, "__getitems__", lambda self, i: BLIND[name](whole(self, i))))
+        whole = VQADataset.__getitem__
+        stack.enter_context(patch.object(VQADataset, "__getitem__", lambda self, i: BLIND[name](whole(self, i))))
 
 
 def measure(name: str, seed: int, settings: Settings, layers: int) -> Accuracy:

@@ -13,7 +13,7 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_space import operations
+from model_space import dcn, operations
 from trainer.strategies.snas import SampledInput, SampledLayer
 
 
@@ -45,6 +45,7 @@ def plain() -> Iterator[None]:
     with ExitStack() as stack:
         for function in (attention, feed_forward, std_layer_norm):
             stack.enter_context(patch.object(operations, function.__name__, function))
+        stack.enter_context(patch.object(dcn, "dropout", functional.dropout))
         stack.enter_context(patch.object(SampledLayer, "forward", DifferentiableMixedLayer.forward))
         stack.enter_context(patch.object(SampledInput, "forward", DifferentiableMixedInput.forward))
         yield

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_space.functional import dropout
 from model_space.operations import Sizes
 
 
@@ -93,7 +94,7 @@ class DenseCoAttentionLayer(nn.Module):
         self.attention = DenseCoAttention(hidden, sizes.heads, memory_slots)
         self.fuse_image = nn.Linear(2 * hidden, hidden)
         self.fuse_question = nn.Linear(2 * hidden, hidden)
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = sizes.dropout
 
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor
@@ -102,7 +103,8 @@ class DenseCoAttentionLayer(nn.Module):
         attended_question, attended_image = self.attention(image, image_mask, question, question_mask)
 
         def fused(x: Tensor, attended: Tensor, linear: nn.Linear) -> Tensor:
-            return x + self.dropout(linear(torch.cat([x, attended], dim=-1)).relu())
+            change = linear(torch.cat([x, attended], dim=-1)).relu()
+            return x + dropout(change, self.dropout if self.training else 0.0)
 
         return fused(image, attended_question, self.fuse_image), fused(question, attended_image, self.fuse_question)
 

@@ -49,6 +49,28 @@ def _drop(x: Tensor, places: Tensor) -> Tensor:
     return x
 
 
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, p: float) -> Tensor:
+        (places,) = dropped(p, x.numel())
+        if ctx:
+            ctx.keep = 1 / (1 - p)
+            ctx.save_for_backward(places)
+        return _drop(x.contiguous() / (1 - p), places)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        return _drop(gradient.contiguous() * ctx.keep, *ctx.saved_tensors), None
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Sets each element to zero with probability ``p`` and divides the others by ``1 - p``."""
+    if p and by_hand(x):
+        return _run(_Dropout, x, p)
+    return functional.dropout(x, p)
+
+
 def _run(function: type[torch.autograd.Function], *inputs) -> Tensor:
     """The forward pass alone, with None for its context, where no gradient will be asked for."""
     return function.apply(*inputs) if torch.is_grad_enabled() else function.forward(None, *inputs)

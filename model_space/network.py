@@ -125,7 +125,7 @@ class Network(ModelSpace):
         """Scores the answers.
 
         Args:
-            regions: features ``(B, N, feature_size)``.
+            regions: features ``(B, N, feature_size)``, of any float type.
             region_mask: ``(B, N)``, True where a region is real.
             tokens: words of the question ``(B, T)``.
             token_mask: ``(B, T)``, True where a word is real.
@@ -135,7 +135,7 @@ class Network(ModelSpace):
             Logits ``(B, answers)``.
         """
         question = self.question_encoder(tokens)
-        image = self.region_norm(self.image_projection(regions))
+        image = self.region_norm(self.image_projection(regions.to(self.image_projection.weight.dtype)))
         image, question = self.backbone(image, region_mask, question, token_mask, boxes)
         flat = self.flatten_question(question, token_mask) + self.flatten_image(image, region_mask)
         return self.classifier(self.head_norm(flat))

@@ -19,8 +19,12 @@ It exists in two forms:
 ``edges="one"``
     a node chooses *one* predecessor and one activation; nothing is normalised.
     Labels ``recurrent_node2_input`` and ``recurrent_node2_activation``. What NAS-VQA trains.
+
+Both forms, frozen or searched, are computed by :mod:`model_space.recurrent_sequence`. It does not call the choices edge
+by edge: each is read once a forward pass, as the weights of its candidates.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -28,7 +32,8 @@ from nni.nas.nn.pytorch import InputChoice, LayerChoice
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from model_space.operations import ChannelDropout, Zero, plain_norm
+from model_space.operations import ChannelDropout
+from model_space.recurrent_sequence import ACTIVATIONS, Plan, sequence
 
 
 class RecurrentSettings(BaseModel):
@@ -49,15 +54,27 @@ class RecurrentSettings(BaseModel):
     """on what enters the products, words and states: whole channels, the same at all time steps and nodes"""
 
 
-class Gated(nn.Module):
-    """``s + gate (f(proposal) - s)``, all of shape ``(B, hidden)``."""
+class Activation(nn.Module):
+    """A candidate of an edge: picks the row that belongs to it."""
 
-    def __init__(self, activation: nn.Module):
+    def __init__(self, index: int):
         super().__init__()
-        self.activation = activation
+        self.index = index
 
-    def forward(self, state: Tensor, gate: Tensor, proposal: Tensor) -> Tensor:
-        return state + gate * (self.activation(proposal) - state)
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows[self.index]
+
+
+Reading = tuple[Tensor, int | None]
+"""The weights of a choice's candidates, ``(K,)`` or one row a time step, ``(T, K)``; and the index of the chosen one,
+None where several are mixed or time steps differ."""
+
+
+def read_by_call(choice: nn.Module, one_hots: Tensor, time_steps: int) -> Reading:
+    """Reads a choice by what it makes of one one-hot vector a candidate: a frozen choice, that of the chosen one."""
+    weights = choice(one_hots)
+    chosen = weights.nonzero().flatten().tolist()
+    return weights, chosen[0] if len(chosen) == 1 else None
 
 
 class Recurrent(nn.Module):
@@ -66,6 +83,8 @@ class Recurrent(nn.Module):
     def __init__(self, settings: RecurrentSettings, word_size: int, hidden: int):
         super().__init__()
         self.edges = settings.edges
+        self.read_choice: Callable[[nn.Module, Tensor, int], Reading] = read_by_call
+        """a strategy, which mixes the candidates in a way of its own, sets another"""
 
         def weight(rows: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(rows, 2 * hidden).uniform_(-(hidden**-0.5), hidden**-0.5))
@@ -75,19 +94,12 @@ class Recurrent(nn.Module):
             return choice
 
         def choose_activation(label: str) -> nn.Module:
-            candidates = {
-                "none": Zero(),
-                "tanh": Gated(nn.Tanh()),
-                "relu": Gated(nn.ReLU()),
-                "sigmoid": Gated(nn.Sigmoid()),
-                "identity": Gated(nn.Identity()),
-            }
+            candidates = {name: Activation(index) for index, name in enumerate(ACTIVATIONS)}
             return each_step(LayerChoice(candidates, label=label))
 
         self.hidden = hidden
         self.weight0 = weight(word_size + hidden)
         self.weights = nn.ParameterList(weight(hidden) for _ in range(settings.nodes))
-        self.mix = Gated(nn.Tanh())
         self.activations = nn.ModuleList()
         self.inputs = nn.ModuleList()
         for node in range(1, settings.nodes + 1):
@@ -98,7 +110,6 @@ class Recurrent(nn.Module):
             else:
                 self.inputs.append(each_step(InputChoice(node, n_chosen=1, label=f"{name}_input")))
                 self.activations.append(choose_activation(f"{name}_activation"))
-        self.norm = plain_norm(hidden) if self.edges == "all" else nn.Identity()
         self.input_dropout = ChannelDropout(settings.input_dropout)
         self.hidden_dropout = ChannelDropout(settings.hidden_dropout)
 
@@ -106,35 +117,28 @@ class Recurrent(nn.Module):
         weight_word, weight_state = self.weight0.split((words.size(-1), self.hidden))
         # The words' part of the first product, of all time steps at once.
         products = self.hidden_dropout(self.input_dropout(words)) @ weight_word
-        state = words.new_zeros(len(words), self.hidden)
-        mask = self.hidden_dropout(torch.ones_like(state).unsqueeze(1)).squeeze(1)
-        states = []
-        for product in products.unbind(1):
-            state = self.step(product + (state * mask) @ weight_state, state, mask)
-            states.append(state)
-        return torch.stack(states, 1)
+        mask = self.hidden_dropout(self.weight0.new_ones(len(words), 1, self.hidden)).squeeze(1)
+        plan, choices = self.read_choices(words.size(1))
+        return sequence(plan, mask, products.transpose(0, 1), weight_state, *choices, *self.weights)
 
-    def step(self, product: Tensor, before: Tensor, mask: Tensor) -> Tensor:
-        """One time step: the state ``(B, hidden)`` after the word.
+    def read_choices(self, time_steps: int) -> tuple[Plan, list[Tensor]]:
+        """The choices at every time step: of each node the weights of its edges' candidates, ``(T, edges, K)``; then,
+        in the form of one edge, of each node the weights of its sources, ``(T, 1, sources)``."""
 
-        Args:
-            product: the first product, ``(B, 2 hidden)``.
-            before: the state before the word.
-            mask: the dropout of states, ``(B, hidden)``.
-        """
-        gate, proposal = product.chunk(2, -1)
-        states = [self.norm(self.mix(before, gate.sigmoid(), proposal))]
-        for node in range(len(self.weights)):
-            states.append(self.node(node, states, mask))
-        return torch.stack(states[1:]).mean(0)
+        def read(choices: Iterable[nn.Module], candidates: int) -> tuple[Tensor, list[int | None]]:
+            # One-hot vectors on the CPU: what is chosen in a frozen network is known without waiting for a device.
+            one_hots = torch.eye(candidates, dtype=self.weight0.dtype)
+            weights, chosen = zip(*(self.read_choice(choice, one_hots, time_steps) for choice in choices), strict=True)
+            return torch.stack(weights, -2).to(self.weight0.device).expand(time_steps, -1, -1), list(chosen)
 
-    def node(self, node: int, states: list[Tensor], mask: Tensor) -> Tensor:
-        """The state of the node that follows ``states``."""
-        # The product of an edge is shared by its candidates, and here one for all edges of the node.
-        source = torch.stack(states) if self.edges == "all" else self.inputs[node](states)
-        gate, proposal = ((source * mask) @ self.weights[node]).chunk(2, -1)
-        gate = gate.sigmoid()
-        if self.edges == "one":
-            return self.activations[node](source, gate, proposal)
-        edges = zip(self.activations[node], states, gate, proposal, strict=True)
-        return self.norm(sum(activation(s, g, p) for activation, s, g, p in edges))
+        def known(chosen: Iterable[list[int | None]]) -> list[list[int]] | None:
+            chosen = list(chosen)
+            return None if any(None in node for node in chosen) else chosen
+
+        if self.edges == "all":
+            mixtures, activations = zip(*(read(node, len(ACTIVATIONS)) for node in self.activations), strict=True)
+            sources = [list(range(node + 1)) for node in range(len(mixtures))]
+            return Plan(normalised=True, activations=known(activations), sources=sources), [*mixtures]
+        mixtures, activations = zip(*(read([node], len(ACTIVATIONS)) for node in self.activations), strict=True)
+        picks, sources = zip(*(read([node], i + 1) for i, node in enumerate(self.inputs)), strict=True)
+        return Plan(normalised=False, activations=known(activations), sources=known(sources)), [*mixtures, *picks]

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from tiny_vqa import write_split
+from torch.nn import functional as torch_functional
 
+from model_space import functional
 from model_space.architecture import SpaceFields
 from model_space.network import DataSizes, NetworkSettings
 from model_space.question_encoder import LSTMSettings
@@ -14,6 +16,22 @@ from trainer.data.splits import Data, DataSettings, SplitSettings, load_data
 def _one_thread_one_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def same_places(monkeypatch):
+    """Dropout at places that the size of the tensor fixes, in both forms."""
+
+    def places(p: float, count: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(count)
+        return (torch.rand(count, generator=generator) < p).nonzero().squeeze(1)
+
+    def dropout(x: torch.Tensor, p: float, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        kept = torch.ones(x.numel(), dtype=x.dtype).index_fill_(0, places(p, x.numel()), 0).view(x.shape)
+        return x * kept / (1 - p) if training else x
+
+    monkeypatch.setattr(functional, "dropped", lambda p, *counts: tuple(places(p, count) for count in counts))
+    monkeypatch.setattr(torch_functional, "dropout", dropout)
 
 
 def tiny_network(**changes) -> NetworkSettings:

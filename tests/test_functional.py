@@ -10,22 +10,6 @@ from model_space import functional
 from model_space.operations import FeedForward, GuidedAttention, SelfAttention, StdLayerNorm
 
 
-@pytest.fixture
-def same_places(monkeypatch):
-    """Dropout at places that the size of the tensor fixes, in both forms."""
-
-    def places(p: float, count: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(count)
-        return (torch.rand(count, generator=generator) < p).nonzero().squeeze(1)
-
-    def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
-        kept = torch.ones(x.numel(), dtype=x.dtype).index_fill_(0, places(p, x.numel()), 0).view(x.shape)
-        return x * kept / (1 - p)
-
-    monkeypatch.setattr(functional, "dropped", lambda p, *counts: tuple(places(p, count) for count in counts))
-    monkeypatch.setattr(plain.functional, "dropout", dropout)
-
-
 def features(n: int, hidden: int = 24) -> torch.Tensor:
     return torch.randn(2, n, hidden, dtype=torch.float64, requires_grad=True)
 

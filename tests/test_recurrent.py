@@ -6,20 +6,21 @@ import pytest
 import torch
 from conftest import space_of, tiny_batch, tiny_network, tiny_space
 from life import searched, trained_and_evaluated
-from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
 from test_search import Killed, ignore, killed_at, settings
 from test_supernet import STRATEGIES, loss_of, supernet_of, weights_at
+from torch import Tensor, nn
 
+from benchmarks.plain_recurrent import plain_recurrent
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, random_choices
 from model_space.errors import InputError
 from model_space.mcan import MCANSettings
-from model_space.recurrent import Recurrent, RecurrentSettings
+from model_space.recurrent import Recurrent, RecurrentSettings, read_by_call
 from model_space.stacked import StackedSettings
 from trainer.callbacks import load_checkpoint, read_curve
 from trainer.search import search
-from trainer.strategies.snas import SampledInput, SampledLayer
-from trainer.strategies.supernet import architecture_parameters, at_sample, draw, mixed_modules
+from trainer.strategies.recurrent import read_mixed
+from trainer.strategies.supernet import OneHot, architecture_parameters, at_sample, draw, mixed_modules
 
 SETTINGS = Path(__file__).parents[1] / "settings" / "recurrent.yml"
 
@@ -67,60 +68,187 @@ def test_supernet_at_a_sample_is_the_frozen_network(encoder, strategy, backbone)
                 torch.testing.assert_close(ours, p.grad, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES, ids=name)
+class Replay(nn.Module):
+    """Stands for a softmax that draws at each call: gives the same draws to who asks for all time steps at once and to
+    who asks for one after the other."""
+
+    def __init__(self, draws: Tensor):
+        super().__init__()
+        self.draws, self.rows = draws, iter(draws)
+
+    def forward(self, architecture_parameter: Tensor) -> Tensor:
+        return self.draws if architecture_parameter.dim() == 2 else next(self.rows)
+
+
+def draw_all(supernet, temperature: float = 0.7) -> None:
+    for module in mixed_modules(supernet):
+        if isinstance(module._softmax, OneHot):
+            draw([module._softmax], [module._arch_alpha], temperature)
+
+
+def gradients(network) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("tokens", [6, 1])
+@pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
 @pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
-def test_exact_step_has_the_gradients_of_the_plain_form(encoder, backbone, monkeypatch):
-    """Also where a layer is called again and again in one forward pass, each time with another sample."""
-    supernet = supernet_of(backbone, encoder=encoder)
-    batch = tiny_batch()
+def test_the_sequence_by_hand_is_the_cell_edge_by_edge(encoder, strategy, tokens):
+    """Every candidate of every edge under autograd, with the same dropout and the same draws."""
+    encoder = encoder.model_copy(update={"input_dropout": 0.3, "hidden_dropout": 0.3})
+    supernet = supernet_of(BACKBONES[0], strategy, encoder=encoder)
+    for parameter in architecture_parameters(supernet).values():
+        torch.nn.init.normal_(parameter)
+    batch = tiny_batch(tokens=tokens)
+    softmaxes = {module: module._softmax for module in mixed_modules(supernet.question_encoder)}
 
     def step(seed):
         supernet.zero_grad()
         torch.manual_seed(seed)
-        for module in mixed_modules(supernet):
-            draw(module._softmax, module._arch_alpha, temperature=0.7)
+        draw_all(supernet)
+        for module, softmax in softmaxes.items():
+            if not isinstance(softmax, OneHot) or softmax.each_call:
+                module._softmax = Replay(softmax(module._arch_alpha.expand(tokens, -1)))
         loss = loss_of(supernet, batch)
         loss.backward()
-        return loss, {name: p.grad for name, p in supernet.named_parameters()}
+        for module, softmax in softmaxes.items():
+            module._softmax = softmax
+        return loss, gradients(supernet)
 
-    exact = [step(seed) for seed in range(4)]
-    monkeypatch.setattr(SampledLayer, "forward", DifferentiableMixedLayer.forward)
-    monkeypatch.setattr(SampledInput, "forward", DifferentiableMixedInput.forward)
-    plain = [step(seed) for seed in range(4)]
+    by_hand = [step(seed) for seed in range(4)]
+    with plain_recurrent():
+        plain = [step(seed) for seed in range(4)]
+    assert len({loss.item() for loss, _ in by_hand}) == 4
+    for (loss, of_hand), (plain_loss, of_plain) in zip(by_hand, plain, strict=True):
+        torch.testing.assert_close(loss, plain_loss, rtol=1e-12, atol=0)
+        torch.testing.assert_close(of_hand, of_plain, rtol=1e-9, atol=1e-9)
+    for name, first in plain[0][1].items():
+        if "encoder" in name and len(first) > 1:  # a draw may cut the question off, another does not
+            assert any(of_plain[name].any() for _, of_plain in plain), name
 
-    assert len({loss.item() for loss, _ in exact}) == 4
-    for (exact_loss, exact_gradients), (plain_loss, plain_gradients) in zip(exact, plain, strict=True):
-        torch.testing.assert_close(exact_loss, plain_loss, rtol=1e-12, atol=0)
-        assert any(g is not None and g.any() for n, g in plain_gradients.items() if n.endswith("_arch_alpha"))
-        for weight, gradient in plain_gradients.items():
-            gradient = torch.zeros(1, dtype=torch.float64) if gradient is None else gradient
-            ours = exact_gradients[weight]
-            ours = torch.zeros_like(gradient) if ours is None else ours
-            torch.testing.assert_close(ours, gradient.expand_as(ours), rtol=1e-9, atol=1e-9)
+
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+def test_a_frozen_cell_by_hand_is_the_cell_edge_by_edge(encoder):
+    encoder = encoder.model_copy(update={"input_dropout": 0.3, "hidden_dropout": 0.3})
+    fields = tiny_space(BACKBONES[0], encoder)
+    for seed in range(4):
+        network = Architecture(fields, random_choices(fields, seed)).network().double()
+        batch = tiny_batch()
+
+        def step(seed=seed, network=network, batch=batch):
+            network.zero_grad()
+            torch.manual_seed(seed)
+            loss = loss_of(network, batch)
+            loss.backward()
+            return loss, gradients(network)
+
+        by_hand = step()
+        with plain_recurrent():
+            torch.testing.assert_close(by_hand, step(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
+def test_without_a_gradient_nothing_changes(encoder, strategy):
+    supernet = supernet_of(BACKBONES[0], strategy, encoder=encoder)
+    draw_all(supernet)
+    tokens = torch.randint(20, (3, 6))
+    torch.manual_seed(0)
+    states = supernet.question_encoder(tokens)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet.question_encoder(tokens), states, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strategy", ["snas", "darts"])
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+def test_two_half_batches_have_the_gradient_of_one(encoder, strategy):
+    supernet = supernet_of(BACKBONES[0], strategy, encoder=encoder)
+    draw_all(supernet)
+    cell, words = supernet.question_encoder.recurrent, torch.randn(6, 4, 8, dtype=torch.float64)
+
+    def accumulated(*parts):
+        supernet.zero_grad()
+        for part in parts:
+            cell(part).square().sum().backward(retain_graph=True)
+        return gradients(cell)
+
+    torch.testing.assert_close(accumulated(words[:3], words[3:]), accumulated(words), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+def test_single_path_has_the_gradients_of_the_chosen_candidates_alone(encoder):
+    one_hot = {}
+    for strategy in ("snas", "single_path"):
+        torch.manual_seed(1)
+        supernet = supernet_of(BACKBONES[1], strategy, encoder=encoder)
+        choices = random_choices(tiny_space(BACKBONES[1], encoder), 3)
+        with at_sample(supernet, choices) as samples:
+            for sample in samples.values():
+                sample.value.requires_grad_()
+            loss_of(supernet, tiny_batch()).backward()
+        one_hot[strategy] = {label: sample.value.grad for label, sample in samples.items()}
+    for label, gradient in one_hot["snas"].items():
+        torch.testing.assert_close(one_hot["single_path"][label], gradient * samples[label].value.detach())
+    assert any(gradient.count_nonzero() > 1 for gradient in one_hot["snas"].values())
+    assert any(gradient.any() for gradient in one_hot["single_path"].values())
+
+
+def test_a_node_that_hears_nothing_has_no_gradient():
+    """None, not zero: its moments in the optimiser stay as they are. Node 0 is heard by nodes that are not silent."""
+    fields = tiny_space(BACKBONES[1], FORMS[0])
+    choices = {label: "tanh" for label in random_choices(fields, 0)}
+    choices |= {"recurrent_node1_from0": "none", "recurrent_node3_from1": "none"}
+    cell = Architecture(fields, choices).network().question_encoder.recurrent
+    cell(torch.rand(2, 4, 8)).pow(3).sum().backward()
+    assert cell.weights[0].grad is None
+    assert all(weight.grad.any() for weight in (cell.weight0, *cell.weights[1:]))
+    choices |= {label: "none" for label in choices if label.endswith("from0")}
+    cell = Architecture(fields, choices).network().question_encoder.recurrent
+    cell(torch.rand(2, 4, 8)).pow(3).sum().backward()
+    assert cell.weight0.grad is None and cell.weights[1].grad is not None
+
+
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+def test_a_choice_can_be_read_by_calling_it(encoder):
+    """Whatever a strategy has made of it."""
+    supernet = supernet_of(BACKBONES[0], "darts", encoder=encoder)
+    for parameter in architecture_parameters(supernet).values():
+        torch.nn.init.normal_(parameter)
+    tokens = torch.randint(20, (3, 6))
+    states = supernet.question_encoder(tokens)
+    supernet.question_encoder.recurrent.read_choice = read_by_call
+    torch.testing.assert_close(supernet.question_encoder(tokens), states)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
 def test_when_a_sample_is_drawn(encoder):
     """A time step: differs from word to word, and follows the distribution. A forward pass: one for all words."""
     supernet = supernet_of(BACKBONES[0], encoder=encoder)
-    taken = {}
-    for module in mixed_modules(supernet.question_encoder):
-        torch.nn.init.normal_(module._arch_alpha)
-        module.register_forward_hook(lambda m, *_: taken.setdefault(m.label, []).append(m._softmax.index))
-    for module in mixed_modules(supernet):
-        draw(module._softmax, module._arch_alpha, temperature=0.5)
-    time_steps = 1500
+    for parameter in architecture_parameters(supernet.question_encoder).values():
+        torch.nn.init.normal_(parameter)
+    draw_all(supernet, temperature=0.5)
+    cell, time_steps, taken = supernet.question_encoder.recurrent, 1500, {}
+
+    def read(choice, *arguments):
+        weights, chosen = read_mixed(choice, *arguments)
+        assert (chosen is None) == (encoder.draw == "step")
+        taken[choice.label] = weights.detach().expand(time_steps, -1)
+        return weights, chosen
+
+    cell.read_choice = read
     with torch.no_grad():
         supernet.question_encoder(torch.randint(20, (1, time_steps)))
     parameters = architecture_parameters(supernet.question_encoder)
     assert taken.keys() == parameters.keys()
-    for label, indices in taken.items():
-        assert len(indices) == time_steps
-        counts = torch.bincount(torch.tensor(indices), minlength=len(parameters[label])) / time_steps
+    for label, samples in taken.items():
+        assert samples.count_nonzero() == time_steps
+        torch.testing.assert_close(samples.sum(-1), torch.ones(time_steps, dtype=torch.float64))
+        share = samples.mean(0)
         if encoder.draw == "step":
-            torch.testing.assert_close(counts, parameters[label].softmax(-1).detach().float(), rtol=0, atol=0.06)
+            torch.testing.assert_close(share, parameters[label].softmax(-1).detach(), rtol=0, atol=0.06)
         else:
-            assert counts.max() == 1
+            torch.testing.assert_close(share.max(), torch.tensor(1.0, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=name)
@@ -185,17 +313,29 @@ def test_dropout_is_locked(edges):
     torch.testing.assert_close(cell(words), cell(words), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
-def test_half_precision(encoder):
-    supernet = supernet_of(BACKBONES[0], encoder=encoder).float()
-    for module in mixed_modules(supernet):
-        draw(module._softmax, module._arch_alpha, temperature=1.0)
-    regions, region_mask, tokens, token_mask, boxes = tiny_batch()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = supernet(regions.float(), region_mask, tokens, token_mask, boxes.float()).square().sum()
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad.isfinite().all() for p in supernet.parameters() if p.grad is not None)
+def test_half_precision(encoder, strategy):
+    """Sums are whole, products half: the states are near those of single precision, and so are the gradients."""
+    supernet = supernet_of(BACKBONES[0], strategy, encoder=encoder).float()
+    draw_all(supernet)
+    tokens = torch.randint(20, (3, 6))
+
+    def step(**autocast):
+        supernet.zero_grad()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, **autocast):
+            states = supernet.question_encoder(tokens)
+            (states * torch.linspace(-1, 1, 16)).sum().backward(retain_graph=True)
+        return states.detach(), {name: p.clone() for name, p in gradients(supernet.question_encoder).items()}
+
+    (whole, of_whole), (half, of_half) = step(enabled=False), step()
+    assert whole.dtype == half.dtype == torch.float32
+    assert not torch.equal(half, whole)
+    torch.testing.assert_close(half, whole, rtol=0, atol=0.1)
+    for weight, gradient in of_whole.items():
+        assert of_half[weight].dtype == torch.float32
+        assert (of_half[weight] - gradient).norm() <= 0.1 * gradient.norm() + 1e-3, weight
 
 
 @pytest.mark.parametrize("edges", ["all", "one"])

@@ -156,7 +156,7 @@ def test_a_step_keeps_no_graph_alive(tiny_data, tmp_path):
         for form in FORMS:
             supernet = supernet_of(form)
             for module in mixed_modules(supernet):
-                draw(module._softmax, module._arch_alpha, 1.0)
+                draw([module._softmax], [module._arch_alpha], 1.0)
             from conftest import tiny_batch
 
             alive = []

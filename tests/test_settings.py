@@ -29,7 +29,11 @@ def test_the_defaults_of_the_search_are_the_sources():
     "old, new, said",
     [
         ("strategy: snas", "stratgy: snas", ["search.stratgy", "did you mean 'strategy'"]),
-        ("strategy: snas", "strategy: enas", ["search.strategy is 'enas'", "'snas', 'darts' or 'gumbel_darts'"]),
+        (
+            "strategy: snas",
+            "strategy: enas",
+            ["search.strategy is 'enas'", "'single_path', 'darts' or"],
+        ),
         ("edges: one", "edge: one", ["space.edge", "did you mean 'edges'"]),
         ("name: stacked", "name: stackd", ["space.name is 'stackd'", "stacked, mcan"]),
         ("hidden: ", "hidden: -", ["network.hidden", "greater than or equal to 1"]),

@@ -3,16 +3,18 @@
 import pytest
 import torch
 from conftest import tiny_batch, tiny_space
-from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
+from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedLayer
 from torch.nn import functional
 
+from benchmarks.plain import plain
 from model_space.architecture import Architecture, candidates, random_choices
 from model_space.network import Network
 from model_space.paired import PairedSettings
 from model_space.stacked import StackedSettings
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
-from trainer.strategies.snas import SampledInput, SampledLayer, Snas
+from trainer.strategies.single_path import SinglePath
+from trainer.strategies.snas import Snas
 from trainer.strategies.supernet import (
     architecture_parameters,
     at_sample,
@@ -32,6 +34,7 @@ SPACES = {
 each_space = pytest.mark.parametrize("form", SPACES.values(), ids=SPACES)
 STRATEGIES = {
     "snas": lambda: Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)),
+    "single_path": lambda: SinglePath(architecture_lr=1e-3, temperature=(1.0, 1.0)),
     "darts": lambda: Darts(architecture_lr=1e-3),
     "gumbel_darts": lambda: GumbelDarts(architecture_lr=1e-3, temperature=(1.0, 1.0)),
 }
@@ -92,28 +95,30 @@ def test_supernet_at_a_sample_is_the_frozen_network(form, strategy, seed):
     assert compared > 10
 
 
+def step_at(supernet, choices, batch):
+    """The loss at a sample, and its gradients: of every weight, and of every label's one-hot."""
+    supernet.zero_grad()
+    with at_sample(supernet, choices) as samples:
+        for sample in samples.values():
+            sample.value.requires_grad_()
+        loss = loss_of(supernet, batch)
+        loss.backward()
+    one_hot = {label: sample.value.grad for label, sample in samples.items()}
+    return loss, {n: p.grad for n, p in supernet.named_parameters()}, one_hot
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("seed", range(4))
 @each_space
-def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, monkeypatch):
-    """Every candidate computed and multiplied by its entry of the one-hot: NNI's own mixed layers."""
-    supernet = supernet_of(form)
+def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, dropout, same_places):
+    """Every candidate computed and multiplied by its entry of the one-hot, in the plain form of everything; with
+    dropout at the same places."""
+    supernet = supernet_of(form, dropout=dropout, channel_dropout=dropout)
     choices = random_choices(tiny_space(form), seed)
     batch = tiny_batch()
-
-    def step():
-        supernet.zero_grad()
-        with at_sample(supernet, choices) as samples:
-            for sample in samples.values():
-                sample.value.requires_grad_()
-            loss = loss_of(supernet, batch)
-            loss.backward()
-        one_hot = {label: sample.value.grad for label, sample in samples.items()}
-        return loss, {n: p.grad for n, p in supernet.named_parameters()}, one_hot
-
-    exact_loss, exact_weights, exact_one_hot = step()
-    monkeypatch.setattr(SampledLayer, "forward", DifferentiableMixedLayer.forward)
-    monkeypatch.setattr(SampledInput, "forward", DifferentiableMixedInput.forward)
-    plain_loss, plain_weights, plain_one_hot = step()
+    exact_loss, exact_weights, exact_one_hot = step_at(supernet, choices, batch)
+    with plain():
+        plain_loss, plain_weights, plain_one_hot = step_at(supernet, choices, batch)
 
     torch.testing.assert_close(exact_loss, plain_loss, rtol=1e-12, atol=0)
     assert any(gradient.any() for gradient in plain_one_hot.values())
@@ -125,6 +130,67 @@ def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, monkeypatch)
             assert gradient is None or not gradient.any(), name
         else:
             torch.testing.assert_close(exact_weights[name], gradient, rtol=1e-10, atol=1e-10)
+
+
+@each_space
+def test_two_halves_of_a_batch_accumulate_to_the_gradients_of_the_whole(form):
+    supernet = supernet_of(form)
+    choices = random_choices(tiny_space(form), 1)
+    batch = tiny_batch(batch=4)
+    whole = step_at(supernet, choices, batch)
+
+    supernet.zero_grad()
+    with at_sample(supernet, choices) as samples:
+        for sample in samples.values():
+            sample.value.requires_grad_()
+        for half in (slice(0, 2), slice(2, 4)):
+            logits = supernet(*(part[half] for part in batch))
+            target = torch.linspace(0, 1, 28, dtype=torch.float64).view(4, 7)[half]
+            functional.binary_cross_entropy_with_logits(logits, target, reduction="sum").backward()
+    for label, sample in samples.items():
+        torch.testing.assert_close(sample.value.grad, whole[2][label], rtol=1e-9, atol=1e-10)
+    for name, p in supernet.named_parameters():
+        torch.testing.assert_close(p.grad, whole[1][name], rtol=1e-9, atol=1e-10)
+
+
+@each_space
+def test_under_autocast_the_candidates_that_are_not_chosen_are_computed_in_its_type_too(form):
+    supernet = supernet_of(form).float()
+    choices = random_choices(tiny_space(form), 2)
+    batch = [part.float() if part.is_floating_point() else part for part in tiny_batch()]
+    exact = step_at(supernet, choices, batch)[2]
+    supernet.zero_grad()
+    with at_sample(supernet, choices) as samples:
+        for sample in samples.values():
+            sample.value.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = supernet(*batch)
+        target = torch.linspace(0, 1, logits.numel()).view_as(logits)
+        functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum").backward()
+    for label, sample in samples.items():
+        if exact[label] is None:
+            assert sample.value.grad is None
+        else:
+            scale = exact[label].abs().max() + 0.1
+            torch.testing.assert_close(sample.value.grad / scale, exact[label] / scale, rtol=0, atol=0.1)
+
+
+@each_space
+def test_a_single_path_has_the_gradient_of_the_chosen_candidates_alone(form):
+    choices = random_choices(tiny_space(form), 3)
+    batch = tiny_batch()
+    both = [supernet_of(form, strategy) for strategy in ("single_path", "snas")]
+    both[0].load_state_dict(both[1].state_dict())
+    (loss, weights, single), (exact_loss, exact_weights, exact) = (step_at(each, choices, batch) for each in both)
+    assert loss == exact_loss
+    for name, gradient in exact_weights.items():
+        torch.testing.assert_close(weights[name], gradient)
+    with at_sample(both[0], choices) as samples:
+        for label, sample in samples.items():
+            if exact[label] is None:
+                assert single[label] is None
+            else:
+                torch.testing.assert_close(single[label], exact[label] * sample.value)
 
 
 def test_layers_of_one_label_share_the_draw_and_the_parameter():
@@ -146,7 +212,7 @@ def test_draws_follow_the_distribution():
     module._arch_alpha.data = torch.tensor([2.0, 1.0, 0.0, 0.0, -1.0])[: len(module._arch_alpha)].double()
     counts = torch.zeros_like(module._arch_alpha)
     for _ in range(3000):
-        draw(module._softmax, module._arch_alpha, temperature=0.5)
+        draw([module._softmax], [module._arch_alpha], temperature=0.5)
         assert module._softmax.value[module._softmax.index] == 1
         counts += module._softmax.value.detach()
     torch.testing.assert_close(counts / 3000, module._arch_alpha.softmax(-1).detach(), rtol=0, atol=0.04)

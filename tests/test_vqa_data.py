@@ -1,4 +1,4 @@
-"""The reader: what a batch holds, in which order batches come, and that every mistake in a file is named."""
+"""The reader: what a batch holds, and that every mistake in a file is named."""
 
 import io
 import json
@@ -9,22 +9,18 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning_fabric.utilities.data import _set_sampler_epoch
 from tiny_vqa import write_split
 
 from model_space.errors import InputError
+from model_space.mcan import MCANSettings
+from model_space.network import Network
 from trainer.data.answers import soft_targets
 from trainer.data.vocabulary import Vocabulary
-from trainer.data.vqa import (
-    ShuffledSampler,
-    VQADataset,
-    _read_image,
-    loader,
-    read_annotations,
-    read_questions,
-)
+from trainer.data.vqa import VQADataset, _read_image, read_annotations, read_questions
+from trainer.module import answer_logits
 
 N_QUESTIONS = 60
 
@@ -47,7 +43,7 @@ def dataset(files, vocabulary):
 
 def test_a_batch_holds_what_the_files_hold(files, vocabulary, dataset):
     rows = [5, 0, 41, 5]
-    batch = dataset.__getitems__(rows)
+    batch = dataset[rows]
     questions = json.loads(files.questions.read_text())["questions"]
     annotations = json.loads(files.annotations.read_text())["annotations"]
     region_counts, token_counts = [], []
@@ -89,16 +85,16 @@ def test_what_evaluation_needs_is_in_the_order_of_the_questions(files, vocabular
 def test_without_annotations_targets_are_zero(files, vocabulary):
     dataset = VQADataset(files.questions, None, files.features, vocabulary)
     assert dataset.annotations is dataset.question_types is dataset.answer_types is None
-    targets = dataset.__getitems__([0, 1, 2]).targets
+    targets = dataset[[0, 1, 2]].targets
     assert targets.shape == (3, len(vocabulary.answers)) and not targets.any()
 
 
 @settings(deadline=None)
 @given(rows=st.lists(st.integers(0, N_QUESTIONS - 1), min_size=1, max_size=20))
 def test_a_row_does_not_depend_on_the_others(dataset, rows):
-    batch = dataset.__getitems__(rows)
+    batch = dataset[rows]
     for place, row in enumerate(rows):
-        alone = dataset.__getitems__([row])
+        alone = dataset[[row]]
         n, t = alone.regions.shape[1], alone.tokens.shape[1]
         assert alone.region_mask.all() and alone.token_mask.all()
         assert batch.region_mask[place].tolist() == [True] * n + [False] * (batch.regions.shape[1] - n)
@@ -113,7 +109,7 @@ def test_a_row_does_not_depend_on_the_others(dataset, rows):
 
 def test_long_questions_and_many_regions_lose_their_end(files, vocabulary, dataset):
     short = VQADataset(*files, vocabulary, max_tokens=3, max_regions=2)
-    whole, cut = (each.__getitems__(range(N_QUESTIONS)) for each in (dataset, short))
+    whole, cut = (each[range(N_QUESTIONS)] for each in (dataset, short))
     assert cut.tokens.shape[1] == 3 and cut.regions.shape[1] == 2
     assert torch.equal(cut.tokens, whole.tokens[:, :3]) and torch.equal(cut.token_mask, whole.token_mask[:, :3])
     assert torch.equal(cut.regions, whole.regions[:, :2]) and torch.equal(cut.boxes, whole.boxes[:, :2])
@@ -123,57 +119,31 @@ def test_long_questions_and_many_regions_lose_their_end(files, vocabulary, datas
 def test_any_feature_width_in_half_or_single_precision(tmp_path, dtype, feature_size):
     files = write_split(tmp_path, "val2014", 3, 20, feature_size, seed=2, dtype=dtype)
     vocabulary = Vocabulary.build(read_questions(files.questions), read_annotations(files.annotations), 1)
-    regions = VQADataset(*files, vocabulary).__getitems__([0, 1]).regions
-    assert regions.dtype == torch.float32 and regions.shape[2] == feature_size
+    dataset = VQADataset(*files, vocabulary)
+    batch = dataset[[0, 1]]
+    assert batch.regions.numpy().dtype == dtype and batch.regions.shape[2] == feature_size
+    network = Network(MCANSettings(layers=1), tiny_network(), dataset.sizes)
+    single = batch._replace(regions=batch.regions.float())
+    assert torch.equal(answer_logits(network, batch), answer_logits(network, single))
+
+
+def test_without_trimming_every_batch_has_as_many_regions(files, vocabulary, dataset):
+    padded = VQADataset(*files, vocabulary, max_regions=11, trim=False)
+    for rows in ([3], [5, 0, 41, 5]):
+        whole, trimmed = padded[rows], dataset[rows]
+        n = trimmed.regions.shape[1]
+        assert n < 11 and whole.regions.shape == (len(rows), 11, 6) and whole.boxes.shape == (len(rows), 11, 4)
+        for name in ("regions", "boxes", "region_mask"):
+            assert torch.equal(getattr(whole, name)[:, :n], getattr(trimmed, name))
+            assert not getattr(whole, name)[:, n:].any()
+        for name in ("tokens", "token_mask", "targets"):
+            assert torch.equal(getattr(whole, name), getattr(trimmed, name))
 
 
 def test_an_empty_question_is_one_unknown_word(files, vocabulary, tmp_path):
     change_json(files.questions, tmp_path / "q.json", lambda questions: questions[3].update(question=" ?! "))
-    batch = VQADataset(tmp_path / "q.json", files.annotations, files.features, vocabulary).__getitems__([3])
+    batch = VQADataset(tmp_path / "q.json", files.annotations, files.features, vocabulary)[[3]]
     assert batch.tokens.tolist() == [[1]] and batch.token_mask.tolist() == [[True]]
-
-
-# Order of batches
-
-
-@given(n=st.integers(0, 200), seed=st.integers(0, 2**32), epoch=st.integers(0, 1000))
-def test_an_order_depends_on_seed_and_epoch_alone(n, seed, epoch):
-    first, resumed = ShuffledSampler(n, seed), ShuffledSampler(n, seed)
-    for past in range(min(epoch, 3)):  # one has run before, the other begins here
-        first.set_epoch(past)
-        list(first)
-    first.set_epoch(epoch)
-    resumed.set_epoch(epoch)
-    assert list(first) == list(first) == list(resumed)
-    assert sorted(first) == list(range(n)) and len(first) == n
-
-
-def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = set()
-    for seed in range(10):
-        sampler = ShuffledSampler(50, seed)
-        for epoch in range(10):
-            sampler.set_epoch(epoch)
-            orders.add(tuple(sampler))
-    assert len(orders) == 100
-
-
-def test_loader_in_order(dataset):
-    batches = list(loader(dataset, 16))
-    assert [len(batch.tokens) for batch in batches] == [16, 16, 16, 12]
-    assert all(torch.equal(*each) for each in zip(batches[0], dataset.__getitems__(range(16)), strict=True))
-
-
-def test_loader_shuffled_by_epoch_as_lightning_sets_it(dataset):
-    batches = loader(dataset, 16, seed=3, drop_last=True)
-    assert [len(batch.tokens) for batch in batches] == [16, 16, 16]
-
-    def epoch(number):
-        _set_sampler_epoch(batches, number)
-        return torch.cat([batch.targets for batch in batches])
-
-    second, third = epoch(1), epoch(2)
-    assert not torch.equal(second, third) and torch.equal(second, epoch(1))
 
 
 # Mistakes in files
@@ -426,5 +396,5 @@ def test_batches_are_fast(files, vocabulary, dataset):
     rows = torch.randint(N_QUESTIONS, (100, 64)).tolist()
     start = time.perf_counter()
     for row in rows:
-        dataset.__getitems__(row)
+        dataset[row]
     assert time.perf_counter() - start < 1.0  # 0.02 s on one idle core

@@ -1,7 +1,10 @@
 """What a network answers, and how right it is."""
 
+from collections.abc import Callable
+from itertools import chain
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.accuracy import Accuracy, Evaluator
 from trainer.data.vqa import VQADataset, loader
@@ -16,26 +19,31 @@ def move(batch, device: torch.device):
 
 
 @torch.inference_mode()
-def mean_soft_accuracy(network: nn.Module, dataset: VQADataset) -> float:
-    """Accuracy in percent, by soft targets: what the curves show. Leaves the network in its mode."""
+def by_question(network: nn.Module, dataset: VQADataset, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What ``measure`` makes of logits ``(B, A)`` and targets ``(B, A)``, for every question in the order of questions.
+
+    Leaves the network in its mode, and waits for the device once, at the end.
+    """
     training, device = network.training, next(network.parameters()).device
     network.eval()
-    scores = [
-        soft_accuracy(answer_logits(network, batch), batch.targets)
-        for batch in (move(batch, device) for batch in loader(dataset, BATCH))
-    ]
+    batches = loader(dataset, BATCH)
+    measured = torch.cat(
+        [measure(answer_logits(network, batch), batch.targets) for batch in (move(each, device) for each in batches)]
+    ).cpu()
     network.train(training)
-    return 100 * torch.cat(scores).mean().item()
+    in_order = torch.empty_like(measured)
+    in_order[list(chain.from_iterable(batches.sampler))] = measured
+    return in_order
 
 
-@torch.inference_mode()
+def mean_soft_accuracy(network: nn.Module, dataset: VQADataset) -> float:
+    """Accuracy in percent, by soft targets: what the curves show."""
+    return 100 * by_question(network, dataset, soft_accuracy).mean().item()
+
+
 def answers(network: nn.Module, dataset: VQADataset) -> dict[int, str]:
     """The best answer to every question, by question id."""
-    network.eval()
-    device = next(network.parameters()).device
-    best = torch.cat(
-        [answer_logits(network, move(batch, device)).argmax(1).cpu() for batch in loader(dataset, BATCH)]
-    ).tolist()
+    best = by_question(network, dataset, lambda logits, targets: logits.argmax(1)).tolist()
     vocabulary = dataset.vocabulary.answers
     return {question: vocabulary[i] for question, i in zip(dataset.question_ids, best, strict=True)}
 

@@ -10,6 +10,8 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.oneshot.pytorch.strategy import DARTS
 from nni.nas.space import RawFormatModelSpace
 from pydantic import Field, model_validator
+from pytorch_lightning.callbacks import Callback
+from torch import nn
 from torch.utils.data import Subset
 
 from model_space.architecture import Architecture, SpaceFields, candidates
@@ -21,16 +23,18 @@ from trainer.evaluate import mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
+from trainer.strategies.single_path import SinglePath
 from trainer.strategies.snas import Snas
 from trainer.strategies.supernet import at_sample, derive, distribution, entropy
 
-STRATEGIES = {"snas": Snas, "darts": Darts, "gumbel_darts": GumbelDarts}
+STRATEGIES = {"snas": Snas, "single_path": SinglePath, "darts": Darts, "gumbel_darts": GumbelDarts}
+BILEVEL = ("darts", "gumbel_darts")
 
 
 class SearchSettings(OptimizerSettings):
     """One search; the defaults are those of NAS-VQA."""
 
-    strategy: Literal["snas", "darts", "gumbel_darts"] = "snas"
+    strategy: Literal["snas", "single_path", "darts", "gumbel_darts"] = "snas"
     seed: int = Field(0, ge=0)
     epochs: int = Field(9, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
@@ -70,20 +74,6 @@ def search(
     Raises:
         InputError: the folder holds another search, or the space has nothing to search.
     """
-    if not candidates(space):
-        raise InputError(
-            f"space.name: '{space.backbone.name}' is a fixed network and so is the encoder "
-            f"'{space.encoder.name}': there is nothing to search"
-        )
-    same_run(folder, {"space": space.model_dump(mode="json"), "search": settings.model_dump(mode="json")})
-    torch.manual_seed(settings.seed)
-    strategy = build_strategy(settings)
-    bilevel = settings.strategy != "snas"
-    batches = training_batches(data.train, settings, bilevel)
-    steps = min(len(loader) for loader in batches.values())
-    if not steps:
-        raise InputError(f"search.batch_size: {settings.batch_size} is more than the questions there are to train on")
-    steps = min(steps, settings.steps_per_epoch or steps)
 
     def measure(module) -> Epoch:
         probabilities = distribution(module)
@@ -98,11 +88,47 @@ def search(
         }
 
     curve = Curve(folder, measure, report)
+    supernet = run(data, space, settings, curve, folder)
+    return Architecture(space, derive(supernet), score=curve.epochs[-1]["accuracy"])
+
+
+def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Callback, folder: Path | None) -> nn.Module:
+    """Runs the loop of a search with one callback, which sees what it does.
+
+    Args:
+        folder: for a checkpoint each epoch, from which the loop goes on; None: it keeps none.
+
+    Returns:
+        The supernet.
+
+    Raises:
+        InputError: see :func:`search`; or a batch is more than the data.
+    """
+    if not candidates(space):
+        raise InputError(
+            f"space.name: '{space.backbone.name}' is a fixed network and so is the encoder "
+            f"'{space.encoder.name}': there is nothing to search"
+        )
+    checkpoint = None
+    callbacks = [callback]
+    if folder is not None:
+        same_run(folder, {"space": space.model_dump(mode="json"), "search": settings.model_dump(mode="json")})
+        callbacks += [RandomStates(), checkpoint_each_epoch(folder)]
+        checkpoint = str(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+    torch.manual_seed(settings.seed)
+    strategy = build_strategy(settings)
+    bilevel = settings.strategy in BILEVEL
+    batches = training_batches(data.train, settings, bilevel)
+    steps = min(len(loader) for loader in batches.values())
+    if not steps:
+        raise InputError(f"search.batch_size: {settings.batch_size} is more than the questions there are to train on")
+    steps = min(steps, settings.steps_per_epoch or steps)
     trainer = Trainer(
         max_epochs=settings.epochs,
         limit_train_batches=steps,
-        callbacks=[curve, RandomStates(), checkpoint_each_epoch(folder)],
+        callbacks=callbacks,
         plugins=[WholeCheckpointIO()],
+        enable_checkpointing=folder is not None,
         devices=1,
         precision=settings.precision,
         logger=False,
@@ -110,18 +136,17 @@ def search(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    checkpoint = folder / CHECKPOINT
     evaluator = Lightning(
         VQAModule(settings, steps),
         trainer,
         train_dataloaders=batches["train"],
         val_dataloaders=batches["architecture"],
-        fit_kwargs={"ckpt_path": str(checkpoint) if checkpoint.exists() else None},
+        fit_kwargs={"ckpt_path": checkpoint},
     )
     supernet = strategy.initialize(RawFormatModelSpace(space.build(), evaluator), SequentialExecutionEngine())
     # Not run by the engine: that would take what the trial reports for its own, and NNI's manager would see nothing.
     supernet.execute()
-    return Architecture(space, derive(strategy.supernet), score=curve.epochs[-1]["accuracy"])
+    return strategy.supernet
 
 
 def build_strategy(settings: SearchSettings) -> DARTS:

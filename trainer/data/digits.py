@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.datasets import load_digits
 
 from model_space.errors import InputError
 
@@ -105,6 +104,8 @@ def _is_made(settings: DigitsSettings) -> bool:
 
 
 def _write(folder: Path, settings: DigitsSettings) -> None:
+    from sklearn.datasets import load_digits  # not needed, and not loaded, where the data is there already
+
     images, labels = load_digits(return_X_y=True)
     sources = split_sources(labels, settings.seed)
     known = images[np.concatenate(sources["train"])]

@@ -36,6 +36,8 @@ class DataSettings(BaseModel):
     test: SplitSettings | None = None
     max_tokens: int = Field(14, ge=1)
     max_regions: int = Field(100, ge=1)
+    trim: bool = True
+    """regions are padded to the batch's longest row, in batches of similar numbers of them; false: to `max_regions`"""
     min_answer_count: int = Field(9, ge=1)
     """an answer is in the vocabulary when so many training questions have it"""
     vocabulary: Path | None = None
@@ -68,6 +70,7 @@ def load_split(settings: DataSettings, split: SplitSettings, vocabulary: Vocabul
         vocabulary,
         max_tokens=settings.max_tokens,
         max_regions=settings.max_regions,
+        trim=settings.trim,
     )
 
 

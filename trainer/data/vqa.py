@@ -9,7 +9,7 @@ Any feature width D and any numbers of regions will do, in float16 or float32.
 import json
 import reprlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from model_space.errors import InputError
 from model_space.network import DataSizes
 from trainer.data.answers import soft_targets
+from trainer.data.batches import ShuffledBatches, longest_first
 from trainer.data.vocabulary import PADDING, UNKNOWN, Vocabulary
 
 ANSWER_TYPES = ("yes/no", "number", "other")
@@ -32,7 +33,7 @@ class Batch(NamedTuple):
     """B questions with their images. N and T are those of the batch's longest row, and at least 1."""
 
     regions: Tensor
-    """(B, N, D) float32, zero where there is no region."""
+    """(B, N, D) in the type of the files, float32 or float16; zero where there is no region."""
     boxes: Tensor
     """(B, N, 4) float32: x1, y1, x2, y2 in pixels, zero where there is no region."""
     region_mask: Tensor
@@ -46,10 +47,12 @@ class Batch(NamedTuple):
 
 
 class VQADataset(Dataset):
-    """One split in memory, a whole batch at a time: ``dataset.__getitems__([3, 1, 4])`` is a :class:`Batch`.
+    """One split in memory, a whole batch at a time: ``dataset[[3, 1, 4]]`` is a :class:`Batch`.
 
     Of an image with more than ``max_regions`` regions the first are taken, of a question with more than
     ``max_tokens`` words likewise. A question without any word is one unknown word: no row is all padding.
+
+    With ``trim`` a batch has as many regions as its longest row; without, always ``max_regions``.
 
     Raises:
         InputError: a file is missing, broken, or does not fit the others.
@@ -62,6 +65,8 @@ class VQADataset(Dataset):
     answer_types: list[str] | None
     feature_size: int
     """D, the width of a region's features."""
+    lengths: Tensor
+    """(Q,) int64, by question, the regions that its batch has at least."""
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class VQADataset(Dataset):
         vocabulary: Vocabulary,
         max_tokens: int = 14,
         max_regions: int = 100,
+        trim: bool = True,
     ):
         asked = read_questions(questions)
         self.vocabulary = vocabulary
@@ -96,6 +102,9 @@ class VQADataset(Dataset):
         paths = _feature_files(Path(features), first_questions, questions)
         self._regions, self._boxes, self._region_counts = _read_features(paths, max_regions)
         self._region_starts = self._region_counts.cumsum(0) - self._region_counts
+        self.lengths = self._region_counts[self._image_of_question]
+        if not trim:
+            self.lengths = torch.full_like(self.lengths, max_regions)
         self.feature_size = self._regions.shape[1]
 
     def __len__(self) -> int:
@@ -107,25 +116,22 @@ class VQADataset(Dataset):
             feature_size=self.feature_size, words=len(self.vocabulary.words), answers=len(self.vocabulary.answers)
         )
 
-    def __getitems__(self, indices: Collection[int]) -> Batch:
-        """The questions at these places, as one batch. The loader asks for whole batches here."""
+    def __getitem__(self, indices: Collection[int]) -> Batch:
+        """The questions at these places, as one batch."""
         rows = torch.as_tensor(indices)
         images = self._image_of_question[rows]
         starts, counts = self._region_starts[images, None], self._region_counts[images, None]
-        place = torch.arange(int(counts.max()))
+        place = torch.arange(int(self.lengths[rows].max()))
         region_mask = place < counts
-        # Padding reads the image's first region, which always exists, and is then set to zero.
-        index = torch.where(region_mask, starts + place, starts).flatten()
-        no_region = ~region_mask[..., None]
-        regions = self._regions.index_select(0, index).float().view(*region_mask.shape, -1)
-        boxes = self._boxes.index_select(0, index).view(*region_mask.shape, 4)
+        # Padding reads the row of zeros behind the last region. By NumPy, whose large arrays lie in huge pages.
+        index = torch.where(region_mask, starts + place, len(self._regions) - 1).numpy()
 
         token_counts = self._token_counts[rows, None]
         longest = int(token_counts.max())
         targets = torch.zeros(len(rows), len(self.vocabulary.answers))
         return Batch(
-            regions=regions.masked_fill_(no_region, 0),
-            boxes=boxes.masked_fill_(no_region, 0),
+            regions=torch.from_numpy(self._regions[index]),
+            boxes=torch.from_numpy(self._boxes[index]),
             region_mask=region_mask,
             tokens=self._tokens[rows, :longest],
             token_mask=torch.arange(longest) < token_counts,
@@ -133,38 +139,30 @@ class VQADataset(Dataset):
         )
 
 
-class ShuffledSampler(Sampler[int]):
-    """The places 0 to n - 1 in an order that depends on the seed and the epoch alone.
+def loader(
+    dataset: VQADataset | Subset, batch_size: int, *, seed: int | None = None, drop_last: bool = False
+) -> DataLoader:
+    """Batches of similar lengths, shuffled afresh each epoch by ``seed``, or without one all by length, longest first.
 
-    So a run that goes on from a checkpoint sees the order that it would have seen. Lightning calls
-    :meth:`set_epoch`; a loop of one's own has to, or every epoch has the same order.
-    """
-
-    def __init__(self, n: int, seed: int):
-        self.n, self.seed, self.epoch = n, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.n).tolist())
-
-
-def loader(dataset: VQADataset, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> DataLoader:
-    """Batches of the dataset, shuffled afresh each epoch by ``seed``, or in order without one.
+    The places of its questions are in the loader's ``sampler``, batch by batch.
 
     Args:
-        drop_last: leave out the last batch where it is smaller.
+        dataset: or a subset of one.
+        drop_last: leave out the shuffled questions that do not fill a batch.
     """
-    sampler = None if seed is None else ShuffledSampler(len(dataset), seed)
-    # Each pass over a loader draws a number: not from the generator of the training, which would then depend on how
-    # often a run was interrupted.
-    generator = torch.Generator()
+    lengths = dataset.dataset.lengths[dataset.indices] if isinstance(dataset, Subset) else dataset.lengths
+    batches = (
+        longest_first(lengths, batch_size) if seed is None else ShuffledBatches(lengths, batch_size, seed, drop_last)
+    )
     return DataLoader(
-        dataset, batch_size, sampler=sampler, drop_last=drop_last, collate_fn=_as_it_is, generator=generator
+        dataset,
+        batch_size=None,  # the sampler gives whole batches
+        sampler=batches,
+        # Each pass over a loader draws a number: not from the generator of the training, which would then depend on
+        # how often a run was interrupted.
+        generator=torch.Generator(),
+        # From pinned memory the copy to the device does not wait for the step before it.
+        pin_memory=torch.cuda.is_available(),
     )
 
 
@@ -309,8 +307,8 @@ def _feature_files(folder: Path, first_questions: dict[int, int], questions_path
     return [paths[image_id] for image_id in first_questions]
 
 
-def _read_features(paths: list[Path], max_regions: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All images' regions in a row: features (R, D), boxes (R, 4), and regions an image (I,).
+def _read_features(paths: list[Path], max_regions: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """All images' regions in a row and a row of zeros: features (R + 1, D), boxes (R + 1, 4); regions an image (I,).
 
     Features stay float16 where every file has float16.
     """
@@ -324,7 +322,9 @@ def _read_features(paths: list[Path], max_regions: int) -> tuple[Tensor, Tensor,
         features.append(image_features[:max_regions])
         boxes.append(image_boxes[:max_regions])
     counts = torch.tensor([len(image) for image in features])
-    return torch.from_numpy(np.concatenate(features)), torch.from_numpy(np.concatenate(boxes)), counts
+    features.append(np.zeros_like(features[0][:1]))
+    boxes.append(np.zeros_like(boxes[0][:1]))
+    return np.concatenate(features), np.concatenate(boxes), counts
 
 
 def _read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -354,10 +354,6 @@ def _read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if not np.isfinite(array).all():
             raise InputError(f"{path}: {name} holds NaN or infinity")
     return np.ascontiguousarray(x.T), bbox.astype(np.float32)
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
 
 
 def _first_three(ids: Collection[int]) -> str:

@@ -4,6 +4,7 @@ from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.strategy import DARTS
 
 from trainer.strategies.ordered import OrderedArchitecture
+from trainer.strategies.recurrent import read_mixed_layers
 
 
 class DartsModule(OrderedArchitecture, DartsLightningModule):
@@ -22,3 +23,6 @@ class Darts(DARTS):
 
     def configure_oneshot_module(self, training_module) -> DartsModule:
         return DartsModule(training_module, arc_learning_rate=self.arc_learning_rate)
+
+    def default_mutation_hooks(self):
+        return [read_mixed_layers, *super().default_mutation_hooks()]

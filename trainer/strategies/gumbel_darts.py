@@ -4,6 +4,7 @@ from nni.nas.oneshot.pytorch.differentiable import GumbelDartsLightningModule, L
 from nni.nas.oneshot.pytorch.strategy import GumbelDARTS
 
 from trainer.strategies.ordered import OrderedArchitecture
+from trainer.strategies.recurrent import read_mixed_layers
 
 
 class GumbelDartsModule(OrderedArchitecture, GumbelDartsLightningModule):
@@ -24,3 +25,6 @@ class GumbelDarts(GumbelDARTS):
     def configure_oneshot_module(self, training_module) -> GumbelDartsModule:
         schedule = LinearTemperatureScheduler(*self.temperature)
         return GumbelDartsModule(training_module, schedule, arc_learning_rate=self.arc_learning_rate)
+
+    def default_mutation_hooks(self):
+        return [read_mixed_layers, *super().default_mutation_hooks()]

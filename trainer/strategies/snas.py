@@ -26,14 +26,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.strategies.ordered import OrderedArchitecture
-from trainer.strategies.supernet import MixedModule, OneHot, draw, mixed_modules
+from trainer.strategies.recurrent import read_mixed_layers
+from trainer.strategies.supernet import MixedModule, OneHot, draw_all
 
 
 class _SampledSum(torch.autograd.Function):
     """``Σ_k z_k f_k`` for a one-hot ``z``; the candidates that are not chosen are computed in the backward pass."""
 
     @staticmethod
-    def forward(ctx, one_hot: Tensor, chosen: int, candidate: Callable[[int], Sequence[Tensor]], *output: Tensor):
+    def forward(
+        ctx, one_hot: Tensor, chosen: int, candidate: Callable[[int], Sequence[Tensor]] | None, *output: Tensor
+    ):
         ctx.candidate, ctx.chosen, ctx.like = candidate, chosen, one_hot
         # Autocast is a state of the thread, and on a GPU the backward pass has a thread of its own.
         device = output[0].device.type
@@ -52,26 +55,34 @@ class _SampledSum(torch.autograd.Function):
             pairs = zip(gradient, candidate, strict=True)
             return sum(torch.vdot(g.flatten(), f.flatten().to(g.dtype)) for g, f in pairs)
 
-        output = ctx.saved_tensors
-        with torch.no_grad(), torch.autocast(**ctx.autocast):
-            products = [inner_product(output if k == ctx.chosen else ctx.candidate(k)) for k in range(len(ctx.like))]
-        return torch.stack(products).to(ctx.like.dtype), None, None, *gradient
+        products = [ctx.like.new_zeros(())] * len(ctx.like)
+        products[ctx.chosen] = inner_product(ctx.saved_tensors)
+        if ctx.candidate is not None:
+            with torch.no_grad(), torch.autocast(**ctx.autocast):
+                for k in range(len(products)):
+                    if k != ctx.chosen:
+                        products[k] = inner_product(ctx.candidate(k))
+        return torch.stack([product.to(ctx.like.dtype) for product in products]), None, None, *gradient
 
 
 def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Tensor | Sequence[Tensor]]) -> Tensor | Sequence[Tensor]:
-    """The chosen candidate's tensor or tensors, with the gradient of the whole sum to the sample."""
+    """The chosen candidate's tensor or tensors, with the gradient of the whole sum to the sample; where the mixed layer
+    leaves the others out, with their entries of that gradient zero."""
     one_hot = mixed._softmax(mixed._arch_alpha)
     chosen = mixed._softmax.index
     output = candidate(chosen)
     if not (one_hot.requires_grad and torch.is_grad_enabled()):
         return output
     if isinstance(output, Tensor):
-        return _SampledSum.apply(one_hot, chosen, lambda k: (candidate(k),), output)[0]
-    return _SampledSum.apply(one_hot, chosen, candidate, *output)
+        return _SampledSum.apply(one_hot, chosen, (lambda k: (candidate(k),)) if mixed.others else None, output)[0]
+    return _SampledSum.apply(one_hot, chosen, candidate if mixed.others else None, *output)
 
 
 class SampledLayer(DifferentiableMixedLayer):
     """A `LayerChoice` at a hard sample; its candidates give a tensor or a tuple of tensors."""
+
+    others = True
+    """whether the candidates that are not chosen are computed, for their entries of the sample's gradient"""
 
     @classmethod
     def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
@@ -83,6 +94,8 @@ class SampledLayer(DifferentiableMixedLayer):
 
 class SampledInput(DifferentiableMixedInput):
     """An `InputChoice` of one candidate, a tensor or a tuple of tensors, at a hard sample."""
+
+    others = True
 
     @classmethod
     def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
@@ -111,20 +124,12 @@ class SnasModule(OrderedArchitecture, DartsLightningModule):
         self.temperature = self.temperature_schedule.step(self.trainer.current_epoch, self.trainer.max_epochs)
         return super().on_train_epoch_start()
 
-    def draw(self) -> None:
-        """Draws a new sample for every label."""
-        drawn = set()
-        for module in mixed_modules(self):
-            if module.label not in drawn:
-                drawn.add(module.label)
-                draw(module._softmax, module._arch_alpha, self.temperature)
-
     def training_step(self, batch, batch_idx: int):
         architecture_optimizer = self.architecture_optimizers()
         for parameter in self.arch_parameters():
             # Zero and not None: a choice that a sampled `none` cut off has no gradient, but decays like the others.
             parameter.grad = torch.zeros_like(parameter)
-        self.draw()
+        draw_all(self, self.temperature)
         loss = self.training_module.training_step(batch, batch_idx)
         self.advance_optimization(loss, batch_idx)
         architecture_optimizer.step()
@@ -140,6 +145,9 @@ class Snas(DARTS):
         temperature: of the Gumbel-softmax at the first epoch and towards the last, linear in between.
     """
 
+    mixed_layer = SampledLayer
+    mixed_input = SampledInput
+
     def __init__(self, *, architecture_lr: float, temperature: tuple[float, float]):
         super().__init__(arc_learning_rate=architecture_lr)
         self.temperature = LinearTemperatureScheduler(*temperature)
@@ -148,7 +156,7 @@ class Snas(DARTS):
         return SnasModule(training_module, self.temperature, arc_learning_rate=self.arc_learning_rate)
 
     def default_mutation_hooks(self):
-        return [SampledLayer.mutate, SampledInput.mutate, no_default_hook]
+        return [read_mixed_layers, self.mixed_layer.mutate, self.mixed_input.mutate, no_default_hook]
 
     def train_dataloader(self, train_dataloader_fn, val_dataloader_fn):
         return train_dataloader_fn()

@@ -76,15 +76,26 @@ class OneHot(nn.Module):
 
     def forward(self, architecture_parameter: Tensor) -> Tensor:
         if self.each_call:
-            draw(self, architecture_parameter, self.temperature)
+            draw([self], [architecture_parameter], self.temperature)
         return self.value
 
 
-def draw(sample: OneHot, architecture_parameter: Tensor, temperature: float) -> None:
-    """Draws a hard Gumbel-softmax sample with the straight-through gradient (Jang et al., arXiv 1611.01144)."""
-    sample.temperature = temperature
-    sample.value = nn.functional.gumbel_softmax(architecture_parameter, tau=temperature, hard=True)
-    sample.index = int(sample.value.argmax())
+def draw(samples: list[OneHot], architecture_parameters: list[Tensor], temperature: float) -> None:
+    """Draws hard Gumbel-softmax samples with the straight-through gradient (Jang et al., arXiv 1611.01144).
+
+    All at once and the indices read at once: a GPU is waited for once.
+    """
+    lengths = [len(parameter) for parameter in architecture_parameters]
+    rows = nn.utils.rnn.pad_sequence(architecture_parameters, batch_first=True, padding_value=-math.inf)
+    values = nn.functional.gumbel_softmax(rows, tau=temperature, hard=True)
+    for sample, value, length, index in zip(samples, values.unbind(), lengths, values.argmax(-1).tolist(), strict=True):
+        sample.temperature, sample.value, sample.index = temperature, value[:length], index
+
+
+def draw_all(supernet: nn.Module, temperature: float) -> None:
+    """Draws a new sample for every label of a supernet."""
+    modules = {module.label: module for module in mixed_modules(supernet)}.values()
+    draw([module._softmax for module in modules], [module._arch_alpha for module in modules], temperature)
 
 
 def set_sample(sample: OneHot, index: int, like: Tensor) -> None:
