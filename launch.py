@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     action.add_argument(
         "--val", type=Path, metavar="CHECKPOINT", help="the official accuracy of a trained or published network"
     )
+    action.add_argument("--profile", action="store_true", help="where the time of a step of the search goes")
     action.add_argument("--spaces", action="store_true", help="list all spaces and networks with their size and cost")
     parser.add_argument("--config", type=Path, default=Path("config.yml"), help="the NNI experiment (config.yml)")
     parser.add_argument("--experiment", metavar="ID", help="with --export: not the latest experiment, but this one")
@@ -36,7 +37,7 @@ def arguments() -> argparse.Namespace:
         "--settings",
         type=Path,
         default=Path("settings/digits.yml"),
-        help="with --train and --val: data and training (settings/digits.yml)",
+        help="with --train, --val and --profile: data and training (settings/digits.yml)",
     )
     parser.add_argument(
         "--architecture", type=Path, help="with --val of a published checkpoint: what --train takes, if not in settings"
@@ -49,9 +50,12 @@ def main() -> None:
     args = arguments()
     # Not before the arguments are known to be right: torch and NNI take seconds to load.
     try:
-        from experiment import commands
-        from experiment.manager import SearchFailed
-        from model_space.errors import InputError
+        from experiment.start import without_collector
+
+        with without_collector():
+            from experiment import commands
+            from experiment.manager import SearchFailed
+            from model_space.errors import InputError
     except ModuleNotFoundError as error:  # such as torch; a room of this project would be a broken checkout
         if error.name.split(".")[0] in ("experiment", "trainer", "model_space"):
             raise
@@ -65,6 +69,8 @@ def main() -> None:
             commands.train(args.train, args.settings, args.folder or Path("runs/train") / args.train.stem)
         elif args.val:
             commands.validate(args.val, args.settings, args.architecture)
+        elif args.profile:
+            commands.profile(args.settings, Path("runs/profile"))
         elif args.spaces:
             commands.spaces()
         else:

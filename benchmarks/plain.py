@@ -13,6 +13,7 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.plain_recurrent import plain_recurrent
 from model_space import dcn, operations
 from trainer.strategies.snas import SampledInput, SampledLayer
 
@@ -30,6 +31,10 @@ def attention(x, y, mask, score_bias, layers, heads: int, p: float) -> Tensor:
     return x + functional.dropout(layers[3]((weights @ value).transpose(1, 2).flatten(-2)), p)
 
 
+def channel_dropout(x: Tensor, p: float) -> Tensor:
+    return x * functional.dropout(x.new_ones(x.size(0), 1, x.size(2)), p)
+
+
 def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, p: float, residual: bool) -> Tensor:
     output = second(functional.dropout(first(x).relu(), p))
     return x + functional.dropout(output, p) if residual else output
@@ -43,9 +48,10 @@ def std_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
 def plain() -> Iterator[None]:
     """Inside, networks and supernets compute in the plain form."""
     with ExitStack() as stack:
-        for function in (attention, feed_forward, std_layer_norm):
+        for function in (attention, channel_dropout, feed_forward, std_layer_norm):
             stack.enter_context(patch.object(operations, function.__name__, function))
         stack.enter_context(patch.object(dcn, "dropout", functional.dropout))
+        stack.enter_context(plain_recurrent())
         stack.enter_context(patch.object(SampledLayer, "forward", DifferentiableMixedLayer.forward))
         stack.enter_context(patch.object(SampledInput, "forward", DifferentiableMixedInput.forward))
         yield

@@ -8,6 +8,7 @@ from rich.console import Console
 from experiment import whole
 from experiment.architectures import architecture_of, read_architecture
 from experiment.export import best
+from experiment.profile import advice, kinds_table, parts_table
 from experiment.settings import read_settings
 from experiment.spaces import ROWS
 from experiment.spaces import table as spaces_table
@@ -15,6 +16,7 @@ from model_space.errors import InputError
 from trainer.callbacks import load_checkpoint
 from trainer.data.splits import load_data, load_split, load_vocabulary, make_data
 from trainer.evaluate import evaluate
+from trainer.profile import profile as profile_search
 from trainer.published import is_published, published_network
 from trainer.train import train as train_network
 from trainer.train import trained_network
@@ -58,6 +60,17 @@ def validate(checkpoint: Path, settings_file: Path, source: Path | None = None) 
     accuracy = evaluate(network, split)
     types = ", ".join(f"{name} {value:.2f}" for name, value in accuracy.per_answer_type.items())
     console.print(f"accuracy on {data.val.questions}: {accuracy.overall:.2f} % ({types})")
+
+
+def profile(settings_file: Path, folder: Path) -> None:
+    settings = read_settings(settings_file)
+    data = load_data(settings.data)
+    with console.status("the first steps of the search"):
+        measured = profile_search(data, settings.fields(data.sizes), settings.search, folder)
+    console.print(parts_table(measured, settings), kinds_table(measured), soft_wrap=False)
+    for sentence in advice(measured, settings):
+        console.print(f"- {sentence}", soft_wrap=False)
+    console.print(f"every operation, for https://ui.perfetto.dev: {measured.trace}")
 
 
 def spaces() -> None:

@@ -22,12 +22,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import nni
-import nni.trial
-
 from experiment import records
 from experiment.lifeline import end_with_manager
+from experiment.start import without_collector
 from model_space.errors import InputError
+
+with without_collector():
+    import nni
+    import nni.trial
 
 Epoch = dict[str, Any]
 """epoch (from 1), epochs, accuracy (percent), loss, and what else a strategy has to say"""
@@ -102,15 +104,16 @@ def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any
 
 def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Callable[[Epoch], None]):
     """The search that ``settings_file`` describes, with the parameters of a trial."""
-    # Not before the trial has asked for its parameters: torch takes seconds to load.
-    from experiment.ranking import unmoved
-    from experiment.settings import read_settings
-    from trainer.callbacks import read_curve
-    from trainer.data.splits import load_data
-    from trainer.search import search as one_shot_search
+    with without_collector():
+        # Not before the trial has asked for its parameters: torch takes seconds to load.
+        from experiment.ranking import unmoved
+        from experiment.settings import read_settings
+        from trainer.callbacks import read_curve
+        from trainer.data.splits import load_data
+        from trainer.search import search as one_shot_search
 
-    settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
-    data = load_data(settings.data)
+        settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
+        data = load_data(settings.data)
     architecture = one_shot_search(data, settings.fields(data.sizes), settings.search, folder, report)
     if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
         print(warning, file=sys.stderr)

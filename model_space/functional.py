@@ -7,8 +7,10 @@ its backward pass runs once.
 """
 
 import math
-from itertools import accumulate, pairwise
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -22,25 +24,65 @@ def by_hand(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
-def dropped(p: float, *counts: int) -> tuple[Tensor, ...]:
-    """For each of several tensors the places that a dropout sets to zero: ascending, int64, on the CPU.
+def _bernoulli_process(p: float, count: int) -> Tensor:
+    """The successes, with probability ``p`` each, among ``count`` places: ascending, int64, on the CPU.
 
-    The dropped places are the successes of a Bernoulli process: from one to the next it is a geometrically distributed
-    number of places, which a uniform number u gives as ``1 + floor(log(u) / log(1 - p))``.
-
-    Args:
-        p: probability of each element to be dropped, above 0.
-        counts: how many elements each tensor has.
+    From one success to the next it is a geometrically distributed number of places, which a uniform number u gives as
+    ``1 + floor(log(u) / log(1 - p))``.
     """
-    expected = sum(counts) * p
-    draws = int(expected + 8 * math.sqrt(expected)) + 16  # more are dropped once in 10^15 calls
+    expected = count * p
+    draws = int(expected + 8 * math.sqrt(expected)) + 16  # more successes come once in 10^15 calls
     gaps = torch.rand(draws).neg_().add_(1).log_().mul_(1 / math.log1p(-p)).long().add_(1)
     gaps[0] -= 1
     places = gaps.cumsum_(0)
-    starts = list(accumulate(counts, initial=0))
-    first, *ends = torch.searchsorted(places, torch.tensor(starts)).tolist()
-    parts = places[: ends[-1]].split_with_sizes([end - begin for begin, end in pairwise([first, *ends])])
-    return tuple(part.sub_(start) if start else part for part, start in zip(parts, starts))
+    return places[: int(torch.searchsorted(places, count))]
+
+
+class _Ahead:
+    """A Bernoulli process drawn in blocks, each twice as long as the one before, which tensors use up in turn."""
+
+    SHORTEST, LONGEST = 1 << 16, 1 << 22
+
+    def __init__(self):
+        self.length = self.used = 0
+
+    def next(self, p: float, count: int) -> Tensor:
+        if self.used + count > self.length:
+            self.length = max(count, min(max(2 * self.length, self.SHORTEST), self.LONGEST))
+            self.used, self.places = 0, _bernoulli_process(p, self.length).numpy()
+        first, last = np.searchsorted(self.places, (self.used, self.used + count))
+        places = self.places[first:last] - self.used
+        self.used += count
+        return torch.from_numpy(places)
+
+
+_ahead: dict[float, _Ahead] | None = None
+
+
+@contextmanager
+def dropout_drawn_ahead() -> Iterator[None]:
+    """Inside, random numbers of all dropouts on the CPU are drawn in large blocks: a step of a search has hundreds.
+
+    What is left of them is thrown away at the end, so that nothing is carried from one step to the next.
+    """
+    global _ahead
+    outer = _ahead
+    _ahead = {} if outer is None else outer
+    try:
+        yield
+    finally:
+        _ahead = outer
+
+
+def dropped(p: float, count: int) -> Tensor:
+    """The places among ``count`` that a dropout sets to zero: ascending, int64, on the CPU.
+
+    Args:
+        p: probability of each place to be dropped, above 0.
+    """
+    if _ahead is None:
+        return _bernoulli_process(p, count)
+    return _ahead.setdefault(p, _Ahead()).next(p, count)
 
 
 def _drop(x: Tensor, places: Tensor) -> Tensor:
@@ -52,7 +94,7 @@ def _drop(x: Tensor, places: Tensor) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, p: float) -> Tensor:
-        (places,) = dropped(p, x.numel())
+        places = dropped(p, x.numel())
         if ctx:
             ctx.keep = 1 / (1 - p)
             ctx.save_for_backward(places)
@@ -69,6 +111,17 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if p and by_hand(x):
         return _run(_Dropout, x, p)
     return functional.dropout(x, p)
+
+
+def channel_dropout(x: Tensor, p: float) -> Tensor:
+    """Drops whole channels: one mask ``(B, 1, hidden)`` for all positions of ``(B, N, hidden)``."""
+    if not p:
+        return x
+    shape = x.size(0), 1, x.size(2)
+    if not by_hand(x):
+        return x * functional.dropout(x.new_ones(shape), p)
+    mask = x.new_full(shape, 1 / (1 - p))
+    return x * _drop(mask, dropped(p, mask.numel()))
 
 
 def _run(function: type[torch.autograd.Function], *inputs) -> Tensor:
@@ -95,11 +148,11 @@ class _FeedForward(torch.autograd.Function):
         inner = torch.addmm(bias1, rows, weight1.t()).relu_()
         places = []
         if p:
-            inner_places, *places = dropped(p, inner.numel(), *([rows.numel()] if residual else []))
-            _drop(inner, inner_places)
+            _drop(inner, dropped(p, inner.numel()))
         output = torch.addmm(bias2, inner, weight2.t(), alpha=scale)
         if residual:
             if p:
+                places = [dropped(p, output.numel())]
                 _drop(output, *places)
             output = torch.add(rows, output, alpha=scale, out=output)
         if ctx:
@@ -192,11 +245,11 @@ class _Attention(torch.autograd.Function):
         torch.softmax(attention, -1, out=attention)
         saved = []
         if p:
-            map_places, output_places = dropped(p, len(attention) * positions * keys, x.numel())
+            map_places = dropped(p, len(attention) * positions * keys)
             if short:  # places of the rows that are longer
                 map_places = map_places.add_(map_places // keys, alpha=short)
             if ctx:
-                saved = [output_places, map_places, attention.view(-1).index_select(0, map_places)]
+                saved = [map_places, attention.view(-1).index_select(0, map_places)]
             _drop(attention, map_places)
         attended = torch.bmm(attention, value).view(batch, heads, positions, -1).transpose(1, 2).reshape(-1, hidden)
         if merge_bias is None:
@@ -205,7 +258,8 @@ class _Attention(torch.autograd.Function):
             merge_bias_or_zero, beta = merge_bias, 1
         output = torch.addmm(merge_bias_or_zero, attended, merge.t(), beta=beta, alpha=keep)
         if p:
-            _drop(output, output_places)
+            saved.append(dropped(p, output.numel()))
+            _drop(output, saved[-1])
         output = torch.add(x.reshape(-1, hidden), output, alpha=keep, out=output)
         if ctx:
             ctx.heads, ctx.groups, ctx.keep, ctx.scale = heads, len(groups), keep, scale
@@ -225,7 +279,7 @@ class _Attention(torch.autograd.Function):
         keys = key.size(1)
 
         gradient = gradient.reshape(-1, hidden)
-        outer = _drop(gradient * ctx.keep, saved[0]) if saved else gradient
+        outer = _drop(gradient * ctx.keep, saved[-1]) if saved else gradient
         merge_bias_gradient = outer.sum(0) if ctx.biased else None
         if saved:
             outer = outer * ctx.keep
@@ -238,7 +292,7 @@ class _Attention(torch.autograd.Function):
         scores_gradient = torch.zeros_like(attention) if attention.size(2) > keys else torch.empty_like(attention)
         torch.bmm(outer, value.transpose(1, 2), out=scores_gradient[..., :keys])
         if saved:
-            _, places, undropped = saved
+            places, undropped, _ = saved
             _drop(scores_gradient, places)
             # Back to what it was before the dropout. In place: a second backward pass is refused by torch.
             attention.view(-1).index_copy_(0, places, undropped)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from model_space.functional import attention, feed_forward, std_layer_norm
+from model_space.functional import attention, channel_dropout, feed_forward, std_layer_norm
 
 Norm = Callable[[int], nn.Module]
 
@@ -62,9 +61,7 @@ class ChannelDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        return x * functional.dropout(x.new_ones(x.size(0), 1, x.size(2)), self.p)
+        return channel_dropout(x, self.p if self.training else 0.0)
 
 
 class Attention(nn.Module):

@@ -28,7 +28,10 @@ aten = torch.ops.aten
 ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "none": (lambda p, out: out.zero_(), lambda d, f, out: out.zero_()),
     "tanh": (torch.tanh, lambda d, f, out: aten.tanh_backward(d, f, grad_input=out)),
-    "relu": (lambda p, out: torch.clamp_min(p, 0, out=out), lambda d, f, out: torch.mul(d, f > 0, out=out)),
+    "relu": (
+        lambda p, out: torch.clamp_min(p, 0, out=out),
+        lambda d, f, out: aten.threshold_backward(d, f, 0, grad_input=out),
+    ),
     "sigmoid": (torch.sigmoid, lambda d, f, out: aten.sigmoid_backward(d, f, grad_input=out)),
     "identity": (lambda p, out: out.copy_(p), lambda d, f, out: out.copy_(d)),
 }

@@ -1,5 +1,7 @@
 """What is computed by hand on a CPU equals torch's operations one after the other, with dropout at the same places."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -75,27 +77,50 @@ def test_std_layer_norm_of_a_constant_row_is_its_bias():
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("ahead", [nullcontext, functional.dropout_drawn_ahead])
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.7])
-def test_dropped_places_are_independent_and_as_many_as_they_should_be(p):
-    counts = 50_000, 1, 30_000
-    parts = functional.dropped(p, *counts)
+def test_dropped_places_are_independent_and_as_many_as_they_should_be(p, ahead):
+    counts = 90_000, 1, 30_000, 200_000, 3
+    with ahead():
+        parts = [functional.dropped(p, count) for count in counts]
     for places, count in zip(parts, counts, strict=True):
-        assert len(places) == len(places.unique())
-        assert not len(places) or (places.min() >= 0 and places.max() < count)
-    for places, count in ((parts[0], 50_000), (parts[2], 30_000)):
-        kept = torch.ones(count, dtype=torch.bool)
-        kept[places] = False
+        dropped = torch.zeros(count, dtype=torch.bool)
+        dropped[places] = True
+        assert len(places) == dropped.sum()
+        assert torch.equal(places, places.sort().values)
+        if count < 1000:
+            continue
         spread = (count * p * (1 - p)) ** 0.5
         assert abs(len(places) - count * p) < 5 * spread
-        halves = (~kept).view(2, -1).sum(1)  # nowhere more than elsewhere
+        halves = dropped.view(2, -1).sum(1)  # nowhere more than elsewhere
         assert abs(halves[0] - halves[1]) < 5 * spread
-        neighbours = (~kept[1:] & ~kept[:-1]).sum()  # whether the next is dropped does not depend on this one
+        neighbours = (dropped[1:] & dropped[:-1]).sum()  # whether the next is dropped does not depend on this one
         assert abs(neighbours - count * p**2) < 6 * (count * p**2) ** 0.5
 
 
-def test_the_smallest_tensor_is_dropped_as_often_as_any():
-    dropped = sum(len(functional.dropped(0.3, 1)[0]) for _ in range(3000))
+@pytest.mark.parametrize("ahead", [nullcontext, functional.dropout_drawn_ahead])
+def test_the_smallest_tensor_is_dropped_as_often_as_any(ahead):
+    with ahead():
+        dropped = sum(len(functional.dropped(0.3, 1)) for _ in range(3000))
     assert abs(dropped / 3000 - 0.3) < 0.05
+
+
+def test_what_is_drawn_ahead_depends_on_the_seed_alone():
+    def places() -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        with functional.dropout_drawn_ahead():
+            return [functional.dropped(0.2, count) for count in (70_000, 10, 70_000)]
+
+    first, second = places(), places()
+    assert all(map(torch.equal, first, second))
+    assert not torch.equal(first[0], first[2])
+
+
+def test_channel_dropout_is_one_mask_for_all_positions():
+    dropped = functional.channel_dropout(torch.ones(40, 9, 16), 0.25)
+    assert (dropped == dropped[:, :1]).all()
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(4 / 3).item()}
+    assert 0.6 < (dropped > 0).float().mean() < 0.9
 
 
 def test_under_autocast_the_operations_are_near():

@@ -296,7 +296,7 @@ def test_a_word_is_heard_later():
 @pytest.mark.parametrize("edges", ["all", "one"])
 def test_dropout_is_locked(edges):
     """One mask a sequence on the words; one on the states, at all time steps and nodes."""
-    dropout = {"input_dropout": 0.5, "hidden_dropout": 0.5}
+    dropout = {"input_dropout": 0.3, "hidden_dropout": 0.3}
     fields = tiny_space(BACKBONES[1], RecurrentSettings(edges=edges, nodes=2, **dropout))
     choices = random_choices(fields, 0)
     choices |= {label: "identity" for label in choices if not label.endswith("input")}

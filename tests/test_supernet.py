@@ -268,11 +268,3 @@ def test_nothing_everywhere_is_defined(graph, edges):
     space = tiny_space(StackedSettings(graph=graph, edges=edges, cells=2, nodes=3))
     choices = {label: "none" if "none" in values else values[0] for label, values in candidates(space).items()}
     assert Architecture(space, choices).network().double()(*tiny_batch()).isfinite().all()
-
-
-def test_channel_dropout_is_one_mask_for_all_positions():
-    space = tiny_space(FORMS[1], channel_dropout=0.5)
-    network = Architecture(space, random_choices(space, 0)).network()
-    dropped = network.backbone.after["image"].channel_dropout(torch.ones(4, 9, 16))
-    assert (dropped == dropped[:, :1]).all()
-    assert set(dropped.unique().tolist()) == {0.0, 2.0}

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_space.functional import dropout_drawn_ahead
 from trainer.data.vqa import Batch
 
 
@@ -49,7 +50,8 @@ class VQAModule(LightningModule):
         self.steps_per_epoch = steps_per_epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = answer_logits(self.model, batch)
+        with dropout_drawn_ahead():
+            logits = answer_logits(self.model, batch)
         loss = functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="sum")
         questions = len(batch.targets)
         options = {"on_step": True, "on_epoch": True, "prog_bar": True, "batch_size": questions}

@@ -25,9 +25,10 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model_space.functional import dropout_drawn_ahead
 from trainer.strategies.ordered import OrderedArchitecture
 from trainer.strategies.recurrent import read_mixed_layers
-from trainer.strategies.supernet import MixedModule, OneHot, draw_all
+from trainer.strategies.supernet import MixedModule, OneHot, draw, mixed_modules
 
 
 class _SampledSum(torch.autograd.Function):
@@ -122,16 +123,21 @@ class SnasModule(OrderedArchitecture, DartsLightningModule):
 
     def on_train_epoch_start(self):
         self.temperature = self.temperature_schedule.step(self.trainer.current_epoch, self.trainer.max_epochs)
+        # Not at every step: a supernet has thousands of modules.
+        modules = {module.label: module for module in mixed_modules(self)}.values()
+        self.samples = [module._softmax for module in modules]
+        self.architecture = [module._arch_alpha for module in modules]
         return super().on_train_epoch_start()
 
     def training_step(self, batch, batch_idx: int):
         architecture_optimizer = self.architecture_optimizers()
-        for parameter in self.arch_parameters():
+        for parameter in self.architecture:
             # Zero and not None: a choice that a sampled `none` cut off has no gradient, but decays like the others.
             parameter.grad = torch.zeros_like(parameter)
-        draw_all(self, self.temperature)
-        loss = self.training_module.training_step(batch, batch_idx)
-        self.advance_optimization(loss, batch_idx)
+        draw(self.samples, self.architecture, self.temperature)
+        with dropout_drawn_ahead():  # of the backward pass too, where the other candidates are computed
+            loss = self.training_module.training_step(batch, batch_idx)
+            self.advance_optimization(loss, batch_idx)
         architecture_optimizer.step()
         self.advance_lr_schedulers(batch_idx)
         return loss

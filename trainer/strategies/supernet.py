@@ -92,12 +92,6 @@ def draw(samples: list[OneHot], architecture_parameters: list[Tensor], temperatu
         sample.temperature, sample.value, sample.index = temperature, value[:length], index
 
 
-def draw_all(supernet: nn.Module, temperature: float) -> None:
-    """Draws a new sample for every label of a supernet."""
-    modules = {module.label: module for module in mixed_modules(supernet)}.values()
-    draw([module._softmax for module in modules], [module._arch_alpha for module in modules], temperature)
-
-
 def set_sample(sample: OneHot, index: int, like: Tensor) -> None:
     sample.value = nn.functional.one_hot(torch.tensor(index, device=like.device), len(like)).to(like.dtype)
     sample.index = index
