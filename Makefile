@@ -1,4 +1,5 @@
 # make search: the whole search on the embedded data. make test, make lint: for those who change it.
+# make bench: what a step costs against its plain form; make bench SMALL=1: a quick look.
 PYTHON ?= python3
 
 search: .venv/installed
@@ -10,6 +11,9 @@ test: .venv/installed-dev
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+bench: .venv/installed
+	.venv/bin/python -m benchmarks.step $(if $(SMALL),--small)
 
 .venv/installed: requirements.txt experiment/loopback.py experiment/loopback.js
 	@$(PYTHON) experiment/supported.py
@@ -23,4 +27,4 @@ lint: .venv/installed-dev
 	.venv/bin/pip install --quiet -r requirements-dev.txt
 	@touch $@
 
-.PHONY: search test lint
+.PHONY: search test lint bench

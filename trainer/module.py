@@ -1,5 +1,7 @@
 """How a network, or a supernet, is trained: loss, optimiser, learning rate."""
 
+from typing import Literal
+
 import torch
 from nni.nas.evaluator.pytorch import LightningModule
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +23,10 @@ class OptimizerSettings(BaseModel):
     decay_epochs: tuple[int, ...] = ()
     """after each of these epochs the learning rate is multiplied by `decay`"""
     decay: float = Field(0.2, gt=0, le=1)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """bf16-mixed: matrix products in bfloat16, weights in single precision"""
+    tf32: bool = False
+    """on a GPU that has it: single-precision products with 10 bits of mantissa"""
 
     def scale(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0, as a multiple of `lr`."""
@@ -48,6 +54,7 @@ class VQAModule(LightningModule):
         super().__init__()
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
+        torch.backends.cuda.matmul.allow_tf32 = settings.tf32
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with dropout_drawn_ahead():

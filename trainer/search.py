@@ -45,7 +45,6 @@ class SearchSettings(OptimizerSettings):
     """of the Gumbel-softmax, at the start and towards the end; linear in between"""
     architecture_share: float = Field(0.5, gt=0, lt=1)
     """part of the training questions that trains the architecture where a strategy is bi-level (darts, gumbel_darts)"""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     @model_validator(mode="after")
     def _cooling(self):

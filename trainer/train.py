@@ -92,9 +92,10 @@ def train(
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
         limit_train_batches=steps,
-        callbacks=[*callbacks, TQDMProgressBar()] if progress_bar else callbacks,
+        callbacks=[*callbacks, TQDMProgressBar(refresh_rate=10)] if progress_bar else callbacks,
         plugins=[WholeCheckpointIO()],
         devices=1,
+        precision=settings.precision,
         gradient_clip_val=settings.clip,
         logger=False,
         enable_progress_bar=progress_bar,
