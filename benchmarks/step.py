@@ -127,7 +127,7 @@ def alternate(sides: list[Side], rounds: int, before: Callable[[int], None] = la
 
 
 def peak_memory(side: Side) -> float:
-    """Bytes that a call has at its peak above what was there before it."""
+    """Bytes that a call has at its peak above what was there before it: the model and the moments of its optimiser."""
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -185,12 +185,12 @@ def training_step(network: nn.Module, batches: list[list[Tensor]], optimizer: to
 
     def step() -> None:
         for batch in batches:
-            optimizer.zero_grad()
             with dropout_drawn_ahead():
                 with autocast():
                     logits = network(*batch)
                 functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum").backward()
             optimizer.step()
+            optimizer.zero_grad()  # here, so that a step begins and ends with the same memory
 
     return step
 
@@ -238,7 +238,7 @@ def measure(setting: Setting, ways: dict[str, Side], reference: Side, rounds: in
     return rows
 
 
-def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> list:
+def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> tuple[list, str]:
     fields = SpaceFields(
         backbone=StackedSettings(), encoder=RecurrentSettings(), network=network_settings(hidden), data=DATA
     )
@@ -253,7 +253,7 @@ def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, auto
     }
     reference = setting.side("plain", fast=False, context=plain)
     rows = measure(setting, ways, reference, rounds, lambda shift: set_balanced_sample(supernet, shift))
-    return [*rows, ("encoder", encoder_share(setting, rounds))]
+    return rows, encoder_share(setting, rounds)
 
 
 def encoder_share(setting: Setting, rounds: int) -> str:
@@ -296,35 +296,33 @@ def main() -> None:
         device, autocast, sizes = torch.device("cpu"), nullcontext, [(128, 16), (512, 16)]
         where = f"{torch.get_num_threads()} CPU threads"
 
-    table = Table("step", "plain, s", "here, s", "ratio", "plain, MB", "here, MB", "of memory", "of the floor")
-    shares = []
-    for hidden, batch in sizes[:1] if args.small else sizes:
-        for row in [
-            *search_rows(hidden, batch, rounds, device, autocast),
-            *(training_rows(hidden, batch, rounds, device, autocast) if hidden == 512 else []),
-        ]:
-            if len(row) == 2:
-                shares.append(f"recurrent question encoder, hidden {hidden}: {row[1]}")
-                continue
-            name, before, after, plain_bytes, our_bytes, floor = row
-            table.add_row(
-                name,
-                f"{before:.3f}",
-                f"{after:.3f}",
-                f"{before / after:.2f} ×",
-                f"{plain_bytes / 1e6:,.0f}",
-                f"{our_bytes / 1e6:,.0f}",
-                f"1/{plain_bytes / our_bytes:.1f}",
-                f"{100 * floor:.0f} %",
-            )
     console = Console(width=None if sys.stdout.isatty() else 130)
-    console.print(table)
+    for hidden, batch in sizes[:1] if args.small else sizes:
+        rows, share = search_rows(hidden, batch, rounds, device, autocast)
+        show(console, rows)
+        console.print(f"recurrent question encoder, hidden {hidden}: {share}")
+        if hidden == 512:
+            show(console, training_rows(hidden, batch, rounds, device, autocast))
     console.print(
-        *shares,
         f"{where}, torch {torch.__version__}, Python {platform.python_version()}; medians of {rounds} rounds; "
-        f"regions: mean {region_counts(1024).mean():.1f}",
-        sep="\n",
+        f"regions: mean {region_counts(1024).mean():.1f}"
     )
+
+
+def show(console: Console, rows: list) -> None:
+    table = Table("step", "plain, s", "here, s", "ratio", "plain, MB", "here, MB", "of memory", "of the floor")
+    for name, before, after, plain_bytes, our_bytes, floor in rows:
+        table.add_row(
+            name,
+            f"{before:.3f}",
+            f"{after:.3f}",
+            f"{before / after:.2f} ×",
+            f"{plain_bytes / 1e6:,.0f}",
+            f"{our_bytes / 1e6:,.0f}",
+            f"1/{plain_bytes / our_bytes:.1f}",
+            f"{100 * floor:.0f} %",
+        )
+    console.print(table)
 
 
 if __name__ == "__main__":
