@@ -135,10 +135,11 @@ def test_supernet_at_one_operation_everywhere_is_the_frozen_network(operation):
         torch.testing.assert_close(loss_of(supernet, batch), loss_of(frozen, batch), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("form", FORMS, ids=of_cells)
-def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, monkeypatch):
-    test_supernet.test_exact_step_has_the_gradients_of_the_plain_form(form, seed, monkeypatch)
+def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, dropout, same_places):
+    test_supernet.test_exact_step_has_the_gradients_of_the_plain_form(form, seed, dropout, same_places)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=of_cells)
