@@ -67,11 +67,6 @@ def batch_of(counts: np.ndarray, longest: int) -> list[Tensor]:
     return [regions, region_mask, tokens * token_mask, token_mask, boxes]
 
 
-def network_settings(hidden: int) -> NetworkSettings:
-    """As NAS-VQA and MCAN have it, but for the width."""
-    return NetworkSettings(hidden=hidden)
-
-
 def set_balanced_sample(supernet: nn.Module, shift: int) -> None:
     """A one-hot for every label."""
     modules = {str(module.label): module for module in mixed_modules(supernet)}
@@ -240,7 +235,7 @@ def measure(setting: Setting, ways: dict[str, Side], reference: Side, rounds: in
 
 def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> tuple[list, str]:
     fields = SpaceFields(
-        backbone=StackedSettings(), encoder=RecurrentSettings(), network=network_settings(hidden), data=DATA
+        backbone=StackedSettings(), encoder=RecurrentSettings(), network=NetworkSettings(hidden=hidden), data=DATA
     )
     supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(fields.build())
     setting = Setting(supernet, batch, device, autocast)
@@ -267,7 +262,7 @@ def encoder_share(setting: Setting, rounds: int) -> str:
 
 
 def training_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> list:
-    fields = SpaceFields(backbone=MCANSettings(), network=network_settings(hidden), data=DATA)
+    fields = SpaceFields(backbone=MCANSettings(), network=NetworkSettings(hidden=hidden), data=DATA)
     setting = Setting(fields.build(), batch, device, autocast)
     name = f"training of MCAN small, batch {batch}"
     ways = {
@@ -281,9 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", help="hidden 128 alone, three rounds")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     rounds = 3 if args.small else args.rounds
     if torch.cuda.is_available():

@@ -91,10 +91,9 @@ KINDS = {
     "aten::bernoulli_": DROPOUT,
     # Of model_space/functional.py: which elements are dropped, and that they are.
     "_Dropout": DROPOUT,
-    "_AddDropout": DROPOUT,
     "aten::rand": DROPOUT,
-    "aten::log1p_": DROPOUT,
-    "aten::cumsum": DROPOUT,
+    "aten::log_": DROPOUT,
+    "aten::cumsum_": DROPOUT,
     "aten::searchsorted": DROPOUT,
     "aten::index_fill_": DROPOUT,
     "aten::index_copy_": DROPOUT,
