@@ -42,7 +42,7 @@ from model_space.network import DataSizes, NetworkSettings
 from model_space.recurrent import RecurrentSettings
 from model_space.stacked import StackedSettings
 from trainer.strategies.snas import SampledInput, SampledLayer, Snas
-from trainer.strategies.supernet import mixed_modules, set_sample
+from trainer.strategies.supernet import OneHot, mixed_modules, set_samples
 
 REGIONS, TOKENS = 100, 14
 DATA = DataSizes(feature_size=2048, words=15_000, answers=3_129)
@@ -67,14 +67,20 @@ def batch_of(counts: np.ndarray, longest: int) -> list[Tensor]:
     return [regions, region_mask, tokens * token_mask, token_mask, boxes]
 
 
-def set_balanced_sample(supernet: nn.Module, shift: int) -> None:
-    """A one-hot for every label."""
+def choices_of(supernet: nn.Module) -> list[tuple[int, OneHot, nn.Parameter]]:
+    """Of every label its place among those of its stream, its sample, and its architecture parameter."""
     modules = {str(module.label): module for module in mixed_modules(supernet)}
-    for _, of_stream in groupby(sorted(modules), key=lambda label: label.partition("_")[0]):
-        for place, label in enumerate(of_stream):
-            sample, parameter = modules[label]._softmax, modules[label]._arch_alpha
-            set_sample(sample, (place + shift) % len(parameter), parameter)
-            sample.value.requires_grad_()
+    streams = groupby(sorted(modules), key=lambda label: label.partition("_")[0])
+    places = [(place, label) for _, of_stream in streams for place, label in enumerate(of_stream)]
+    return [(place, modules[label]._softmax, modules[label]._arch_alpha) for place, label in places]
+
+
+def set_balanced_sample(choices: list[tuple[int, OneHot, nn.Parameter]], shift: int) -> None:
+    """A one-hot for every label."""
+    lengths = [len(parameter) for *_, parameter in choices]
+    indices = [(place + shift) % length for (place, *_), length in zip(choices, lengths, strict=True)]
+    values = functional.one_hot(torch.tensor(indices), max(lengths)).float().to(choices[0][-1].device)
+    set_samples([sample for _, sample, _ in choices], values.requires_grad_(), lengths, indices)
 
 
 @contextmanager
@@ -172,7 +178,9 @@ class Products(TorchDispatchMode):
             (torch.mm if left.dim() == 2 else torch.bmm)(left, right, out=result)
 
 
-def training_step(network: nn.Module, batches: list[list[Tensor]], optimizer: torch.optim.Optimizer, autocast) -> Step:
+def training_step(
+    network: nn.Module, batches: list[list[Tensor]], optimizer: torch.optim.Optimizer, autocast, draw: Step
+) -> Step:
     """A step on each of the batches."""
     device = next(network.parameters()).device
     batches = [[part.to(device) for part in batch] for batch in batches]
@@ -180,6 +188,7 @@ def training_step(network: nn.Module, batches: list[list[Tensor]], optimizer: to
 
     def step() -> None:
         for batch in batches:
+            draw()
             with dropout_drawn_ahead():
                 with autocast():
                     logits = network(*batch)
@@ -198,9 +207,12 @@ class Setting:
     batch: int
     device: torch.device
     autocast: Callable
+    shift: int = 1
+    """which balanced sample a search is at"""
 
     def __post_init__(self):
         self.network.to(self.device)
+        self.choices = choices_of(self.network)
         counts = region_counts(64 * self.batch).reshape(-1, self.batch)
         self.padded = [batch_of(np.random.default_rng(0).permutation(counts.ravel())[: self.batch], REGIONS)]
         # From the shortest images to the longest, as buckets have them.
@@ -211,23 +223,29 @@ class Setting:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, **fused)
         batches = self.trimmed if trimmed else self.padded
         autocast = self.autocast if fast else nullcontext
-        return Side(name, training_step(self.network, batches, optimizer, autocast), context, len(batches))
+        step = training_step(self.network, batches, optimizer, autocast, self.draw)
+        return Side(name, step, context, len(batches))
+
+    def draw(self) -> None:
+        if self.choices:
+            set_balanced_sample(self.choices, self.shift)
+
+    def at(self, shift: int) -> None:
+        self.shift = shift
 
 
-def measure(setting: Setting, ways: dict[str, Side], reference: Side, rounds: int, before=lambda shift: None) -> list:
+def measure(setting: Setting, ways: dict[str, Side], reference: Side, rounds: int) -> list:
     """Rows of the table: way, plain and our seconds, ratio, memory of both, share of the floor."""
     floors = {}
     for name, side in ways.items():
-        before(1)
         with Products() as products:
             side()
         floors[name] = Side(name, products.again, per_call=side.per_call)
-    alternate([reference, *ways.values(), *floors.values()], rounds, before)
-    before(1)
+    alternate([reference, *ways.values(), *floors.values()], rounds, setting.at)
+    setting.at(1)
     plain_memory = peak_memory(reference)
     rows = []
     for name, side in ways.items():
-        before(1)
         memory = peak_memory(side)
         rows.append((name, reference.median, side.median, plain_memory, memory, floors[name].median / side.median))
     return rows
@@ -247,7 +265,7 @@ def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, auto
         f"single path, {name}, trimmed": setting.side("single path, trimmed", trimmed=True, context=single_path),
     }
     reference = setting.side("plain", fast=False, context=plain)
-    rows = measure(setting, ways, reference, rounds, lambda shift: set_balanced_sample(supernet, shift))
+    rows = measure(setting, ways, reference, rounds)
     return rows, encoder_share(setting, rounds)
 
 
@@ -255,9 +273,13 @@ def encoder_share(setting: Setting, rounds: int) -> str:
     """How much of a search step the recurrent question encoder takes."""
     supernet = setting.network
     tokens = setting.padded[0][2].to(setting.device)
-    encoder = Side("encoder", lambda: supernet.question_encoder(tokens).sum().backward())
-    whole = setting.side("whole", trimmed=True)
-    alternate([encoder, whole], rounds, lambda shift: set_balanced_sample(supernet, shift))
+
+    def encode() -> None:
+        setting.draw()
+        supernet.question_encoder(tokens).sum().backward()
+
+    encoder, whole = Side("encoder", encode), setting.side("whole", trimmed=True)
+    alternate([encoder, whole], rounds, setting.at)
     return f"{100 * encoder.median / whole.median:.0f} % of the trimmed step"
 
 

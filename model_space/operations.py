@@ -5,17 +5,27 @@ features ``y`` of the other. All are called alike: ``operation(x, x_mask, y, y_m
 ``(B, N, hidden)``, ``y`` of shape ``(B, M, hidden)`` and boolean masks ``(B, N)``, ``(B, M)`` that are True where a
 position is real. They return ``(B, N, hidden)``. One more argument, ``relation``, is for relational self-attention.
 
+Where a class has ``together``, that is K operations of one form at once, without gradients: it takes the operations
+and what they are called with, features stacked to ``(K, B, N, hidden)`` and ``(K, B, M, hidden)``.
+
 Sources: MCAN (Yu et al., 2019, arXiv 1906.10770, section 3.1) for self-attention, guided attention and feed-forward,
 each with a residual and a layer norm; the attention itself is Vaswani et al. (2017), equations 1 and 2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from model_space.functional import attention, channel_dropout, feed_forward, std_layer_norm
+from model_space.functional import (
+    attention,
+    attentions,
+    channel_dropout,
+    feed_forward,
+    feed_forwards,
+    std_layer_norm,
+)
 
 Norm = Callable[[int], nn.Module]
 
@@ -53,6 +63,14 @@ def plain_norm(size: int) -> nn.Module:
     return nn.LayerNorm(size, elementwise_affine=False)
 
 
+def normalised(operations: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """The norm of each of K operations, of its row of ``(K, ..., hidden)``."""
+    norm = operations[0].norm
+    if isinstance(norm, nn.LayerNorm) and not norm.elementwise_affine:
+        return norm(x)
+    return torch.stack([operation.norm(row) for operation, row in zip(operations, x.unbind(), strict=True)])
+
+
 class ChannelDropout(nn.Module):
     """Drops whole channels: one mask ``(B, 1, hidden)`` for all positions of a sequence."""
 
@@ -85,8 +103,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None, mask: Tensor, score_bias: Tensor | None = None) -> Tensor:
         """``y`` is None for ``x`` itself, ``mask`` that of what is attended to; ``score_bias``, ``(B, heads, N, M)``,
         is added to the scaled scores before the softmax."""
-        layers = self.query, self.key, self.value, self.merge
-        return attention(x, y, mask, score_bias, layers, self.heads, self.dropout if self.training else 0.0)
+        return attention(x, y, mask, score_bias, self.layers, self.heads, self.p)
+
+    @property
+    def layers(self) -> tuple[nn.Linear, nn.Linear, nn.Linear, nn.Linear]:
+        return self.query, self.key, self.value, self.merge
+
+    @property
+    def p(self) -> float:
+        return self.dropout if self.training else 0.0
 
 
 class MLP(nn.Sequential):
@@ -97,7 +122,11 @@ class MLP(nn.Sequential):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        return feed_forward(x, self[0], self[3], self[2].p if self.training else 0.0, self.residual)
+        return feed_forward(x, self[0], self[3], self.p, self.residual)
+
+    @property
+    def p(self) -> float:
+        return self[2].p if self.training else 0.0
 
 
 class _AttentionResidual(nn.Module):
@@ -118,12 +147,23 @@ class _AttentionResidual(nn.Module):
         self.attention = Attention(hidden, heads, dropout, bias)
 
 
+def attended_together(operations: Sequence[_AttentionResidual], x: Tensor, y: Tensor | None, mask: Tensor) -> Tensor:
+    drop, attention = operations[0].channel_dropout, operations[0].attention
+    layers = [operation.attention.layers for operation in operations]
+    y = None if y is None else drop(y)
+    return normalised(operations, attentions(drop(x), y, mask, layers, attention.heads, attention.p))
+
+
 class SelfAttention(_AttentionResidual):
     """SA: every position of ``x`` attends to all real positions of ``x``."""
 
     def forward(self, x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
         x = self.channel_dropout(x)
         return self.norm(self.attention(x, None, x_mask))
+
+    @staticmethod
+    def together(operations: "Sequence[SelfAttention]", x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
+        return attended_together(operations, x, None, x_mask)
 
 
 def relative_geometry(boxes: Tensor) -> Tensor:
@@ -164,6 +204,12 @@ class GuidedAttention(_AttentionResidual):
         x, y = self.channel_dropout(x), self.channel_dropout(y)
         return self.norm(self.attention(x, y, y_mask))
 
+    @staticmethod
+    def together(
+        operations: "Sequence[GuidedAttention]", x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, *unused: Tensor
+    ) -> Tensor:
+        return attended_together(operations, x, y, y_mask)
+
 
 class FeedForward(nn.Module):
     """FF: ``norm(x + dropout(mlp(x)))``, the same MLP, ``inner`` wide inside, at every position; a channel dropout as
@@ -177,6 +223,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, *unused: Tensor) -> Tensor:
         return self.norm(self.mlp(self.channel_dropout(x)))
+
+    @staticmethod
+    def together(operations: "Sequence[FeedForward]", x: Tensor, *unused: Tensor) -> Tensor:
+        layers = zip(*((operation.mlp[0], operation.mlp[3]) for operation in operations), strict=True)
+        return normalised(operations, feed_forwards(operations[0].channel_dropout(x), *layers, operations[0].mlp.p))
 
 
 class Identity(nn.Module):

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from model_space.operations import ChannelDropout
+from model_space.recurrent_graph import replayed
 from model_space.recurrent_sequence import ACTIVATIONS, Plan, sequence
 
 
@@ -97,6 +98,7 @@ class Recurrent(nn.Module):
             candidates = {name: Activation(index) for index, name in enumerate(ACTIVATIONS)}
             return each_step(LayerChoice(candidates, label=label))
 
+        self.captured: dict = {}
         self.hidden = hidden
         self.weight0 = weight(word_size + hidden)
         self.weights = nn.ParameterList(weight(hidden) for _ in range(settings.nodes))
@@ -119,7 +121,10 @@ class Recurrent(nn.Module):
         products = self.hidden_dropout(self.input_dropout(words)) @ weight_word
         mask = self.hidden_dropout(self.weight0.new_ones(len(words), 1, self.hidden)).squeeze(1)
         plan, choices = self.read_choices(words.size(1))
-        return sequence(plan, mask, products.transpose(0, 1), weight_state, *choices, *self.weights)
+        tensors = mask, products.transpose(0, 1), weight_state, *choices, *self.weights
+        if words.is_cuda and torch.is_grad_enabled():
+            return replayed(self.captured, plan, *tensors)
+        return sequence(plan, *tensors)
 
     def read_choices(self, time_steps: int) -> tuple[Plan, list[Tensor]]:
         """The choices at every time step: of each node the weights of its edges' candidates, ``(T, edges, K)``; then,
@@ -131,14 +136,19 @@ class Recurrent(nn.Module):
             weights, chosen = zip(*(self.read_choice(choice, one_hots, time_steps) for choice in choices), strict=True)
             return torch.stack(weights, -2).to(self.weight0.device).expand(time_steps, -1, -1), list(chosen)
 
-        def known(chosen: Iterable[list[int | None]]) -> list[list[int]] | None:
+        def known(chosen: Iterable[list[int | None]], weights: Iterable[Tensor]) -> list[list[int]] | None:
             chosen = list(chosen)
-            return None if any(None in node for node in chosen) else chosen
+            # A sample of a search is not told on a GPU, where one CUDA graph serves all of them.
+            sampled = self.weight0.is_cuda and any(each.requires_grad for each in weights)
+            return None if sampled or any(None in node for node in chosen) else chosen
 
         if self.edges == "all":
             mixtures, activations = zip(*(read(node, len(ACTIVATIONS)) for node in self.activations), strict=True)
             sources = [list(range(node + 1)) for node in range(len(mixtures))]
-            return Plan(normalised=True, activations=known(activations), sources=sources), [*mixtures]
+            return Plan(normalised=True, activations=known(activations, mixtures), sources=sources), [*mixtures]
         mixtures, activations = zip(*(read([node], len(ACTIVATIONS)) for node in self.activations), strict=True)
         picks, sources = zip(*(read([node], i + 1) for i, node in enumerate(self.inputs)), strict=True)
-        return Plan(normalised=False, activations=known(activations), sources=known(sources)), [*mixtures, *picks]
+        return Plan(normalised=False, activations=known(activations, mixtures), sources=known(sources, picks)), [
+            *mixtures,
+            *picks,
+        ]

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model_space.functional import without_autocast
+
 aten = torch.ops.aten
 
 ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
@@ -67,12 +69,16 @@ class Plan:
 
 
 def sequence(plan: Plan, *tensors: Tensor) -> Tensor:
-    """The state after every word, ``(B, T, H)``; for the arguments see :meth:`_Sequence.forward`."""
-    with torch.autocast(tensors[0].device.type, enabled=False):  # the products alone are in lower precision
-        return _Sequence.apply(plan, *tensors) if torch.is_grad_enabled() else _Sequence.forward(None, plan, *tensors)
+    """The state after every word, ``(B, T, H)``; for the arguments see :meth:`CellSequence.forward`."""
+    with without_autocast(tensors[0].device.type):  # the products alone are in lower precision
+        return (
+            CellSequence.apply(plan, *tensors)
+            if torch.is_grad_enabled()
+            else CellSequence.forward(None, plan, *tensors)
+        )
 
 
-class _Sequence(torch.autograd.Function):
+class CellSequence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, plan: Plan, mask: Tensor, words: Tensor, weight0: Tensor, *rest: Tensor) -> Tensor:
         """Keeps nothing where ``ctx`` is None.
@@ -175,8 +181,8 @@ class _Sequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor):
         # Autocast is a state of the thread.
-        with torch.autocast(gradient.device.type, enabled=False):
-            return _Sequence.gradients(ctx, gradient)
+        with without_autocast(gradient.device.type):
+            return CellSequence.gradients(ctx, gradient)
 
     @staticmethod
     def gradients(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -24,6 +24,7 @@ from trainer.strategies.supernet import (
     entropy,
     mixed_modules,
 )
+from trainer.strategies.unchosen import TOGETHER
 
 FORMS = [StackedSettings(edges=edges, cells=2, nodes=3) for edges in ("all", "one")]
 SPACES = {
@@ -99,20 +100,19 @@ def step_at(supernet, choices, batch):
     """The loss at a sample, and its gradients: of every weight, and of every label's one-hot."""
     supernet.zero_grad()
     with at_sample(supernet, choices) as samples:
-        for sample in samples.values():
-            sample.value.requires_grad_()
         loss = loss_of(supernet, batch)
         loss.backward()
-    one_hot = {label: sample.value.grad for label, sample in samples.items()}
+    one_hot = {label: sample.grad for label, sample in samples.items()}
     return loss, {n: p.grad for n, p in supernet.named_parameters()}, one_hot
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "together"), enumerate([0, 1000, 2**20, 0]))
 @each_space
-def test_exact_step_has_the_gradients_of_the_plain_form(form, seed, dropout, same_places):
+def test_exact_step_has_the_gradients_of_the_plain_form(form, together, seed, dropout, same_places, monkeypatch):
     """Every candidate computed and multiplied by its entry of the one-hot, in the plain form of everything; with
-    dropout at the same places."""
+    dropout at the same places. Here the candidates that are not chosen are computed one by one or together."""
+    monkeypatch.setitem(TOGETHER, "cpu", together)
     supernet = supernet_of(form, dropout=dropout, channel_dropout=dropout)
     choices = random_choices(tiny_space(form), seed)
     batch = tiny_batch()
@@ -140,15 +140,15 @@ def test_two_halves_of_a_batch_accumulate_to_the_gradients_of_the_whole(form):
     whole = step_at(supernet, choices, batch)
 
     supernet.zero_grad()
-    with at_sample(supernet, choices) as samples:
-        for sample in samples.values():
-            sample.value.requires_grad_()
-        for half in (slice(0, 2), slice(2, 4)):
+    halves = []
+    for half in (slice(0, 2), slice(2, 4)):
+        with at_sample(supernet, choices) as samples:
             logits = supernet(*(part[half] for part in batch))
             target = torch.linspace(0, 1, 28, dtype=torch.float64).view(4, 7)[half]
             functional.binary_cross_entropy_with_logits(logits, target, reduction="sum").backward()
-    for label, sample in samples.items():
-        torch.testing.assert_close(sample.value.grad, whole[2][label], rtol=1e-9, atol=1e-10)
+        halves.append(samples)
+    for label, gradient in whole[2].items():
+        torch.testing.assert_close(sum(half[label].grad for half in halves), gradient, rtol=1e-9, atol=1e-10)
     for name, p in supernet.named_parameters():
         torch.testing.assert_close(p.grad, whole[1][name], rtol=1e-9, atol=1e-10)
 
@@ -161,18 +161,16 @@ def test_under_autocast_the_candidates_that_are_not_chosen_are_computed_in_its_t
     exact = step_at(supernet, choices, batch)[2]
     supernet.zero_grad()
     with at_sample(supernet, choices) as samples:
-        for sample in samples.values():
-            sample.value.requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
             logits = supernet(*batch)
         target = torch.linspace(0, 1, logits.numel()).view_as(logits)
         functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum").backward()
     for label, sample in samples.items():
         if exact[label] is None:
-            assert sample.value.grad is None
+            assert sample.grad is None
         else:
             scale = exact[label].abs().max() + 0.1
-            torch.testing.assert_close(sample.value.grad / scale, exact[label] / scale, rtol=0, atol=0.1)
+            torch.testing.assert_close(sample.grad / scale, exact[label] / scale, rtol=0, atol=0.1)
 
 
 @each_space
@@ -190,7 +188,7 @@ def test_a_single_path_has_the_gradient_of_the_chosen_candidates_alone(form):
             if exact[label] is None:
                 assert single[label] is None
             else:
-                torch.testing.assert_close(single[label], exact[label] * sample.value)
+                torch.testing.assert_close(single[label], exact[label] * sample)
 
 
 def test_layers_of_one_label_share_the_draw_and_the_parameter():

@@ -22,7 +22,7 @@ import torch
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule, LinearTemperatureScheduler
 from nni.nas.oneshot.pytorch.strategy import DARTS, no_default_hook
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from model_space.functional import dropout_drawn_ahead
@@ -30,18 +30,20 @@ from trainer.strategies.ordered import OrderedArchitecture
 from trainer.strategies.recurrent import read_mixed_layers
 from trainer.strategies.supernet import MixedModule, OneHot, draw, mixed_modules
 
+Candidate = tuple[nn.Module | None, tuple[Any, ...]]
+"""an operation and what it is called with, or None and its output"""
+
 
 class _SampledSum(torch.autograd.Function):
-    """``Σ_k z_k f_k`` for a one-hot ``z``; the candidates that are not chosen are computed in the backward pass."""
+    """``Σ_k z_k f_k`` for a one-hot ``z``; those that are not chosen are left to the end of the backward pass."""
 
     @staticmethod
-    def forward(
-        ctx, one_hot: Tensor, chosen: int, candidate: Callable[[int], Sequence[Tensor]] | None, *output: Tensor
-    ):
-        ctx.candidate, ctx.chosen, ctx.like = candidate, chosen, one_hot
+    def forward(ctx, one_hot: Tensor, sample: OneHot, others: Callable[[int], Candidate] | None, *output: Tensor):
+        ctx.chosen, ctx.place, ctx.unchosen = sample.index, sample.place, sample.unchosen
+        ctx.others, ctx.candidates = others, len(one_hot)
         # Autocast is a state of the thread, and on a GPU the backward pass has a thread of its own.
         device = output[0].device.type
-        ctx.autocast = {
+        ctx.unchosen.autocast = {
             "device_type": device,
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),
@@ -52,31 +54,26 @@ class _SampledSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradient: Tensor):
-        def inner_product(candidate: Sequence[Tensor]) -> Tensor:
-            pairs = zip(gradient, candidate, strict=True)
-            return sum(torch.vdot(g.flatten(), f.flatten().to(g.dtype)) for g, f in pairs)
-
-        products = [ctx.like.new_zeros(())] * len(ctx.like)
-        products[ctx.chosen] = inner_product(ctx.saved_tensors)
-        if ctx.candidate is not None:
-            with torch.no_grad(), torch.autocast(**ctx.autocast):
-                for k in range(len(products)):
-                    if k != ctx.chosen:
-                        products[k] = inner_product(ctx.candidate(k))
-        return torch.stack([product.to(ctx.like.dtype) for product in products]), None, None, *gradient
+        for k in range(ctx.candidates):
+            if k == ctx.chosen:
+                ctx.unchosen.want((ctx.place, k), gradient, None, ctx.saved_tensors)
+            elif ctx.others is not None:
+                ctx.unchosen.want((ctx.place, k), gradient, *ctx.others(k))
+        return None, None, None, *gradient
 
 
-def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Tensor | Sequence[Tensor]]) -> Tensor | Sequence[Tensor]:
+def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Candidate]) -> Tensor | Sequence[Tensor]:
     """The chosen candidate's tensor or tensors, with the gradient of the whole sum to the sample; where the mixed layer
     leaves the others out, with their entries of that gradient zero."""
-    one_hot = mixed._softmax(mixed._arch_alpha)
-    chosen = mixed._softmax.index
-    output = candidate(chosen)
+    one_hot, sample = mixed._softmax(mixed._arch_alpha), mixed._softmax
+    operation, inputs = candidate(sample.index)
+    output = operation(*inputs) if operation else inputs if len(inputs) > 1 else inputs[0]
     if not (one_hot.requires_grad and torch.is_grad_enabled()):
         return output
+    others = candidate if mixed.others else None
     if isinstance(output, Tensor):
-        return _SampledSum.apply(one_hot, chosen, (lambda k: (candidate(k),)) if mixed.others else None, output)[0]
-    return _SampledSum.apply(one_hot, chosen, candidate if mixed.others else None, *output)
+        return _SampledSum.apply(one_hot, sample, others, output)[0]
+    return _SampledSum.apply(one_hot, sample, others, *output)
 
 
 class SampledLayer(DifferentiableMixedLayer):
@@ -90,7 +87,7 @@ class SampledLayer(DifferentiableMixedLayer):
         return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
 
     def forward(self, *inputs):
-        return sampled_sum(self, lambda k: self[self.names[k]](*inputs))
+        return sampled_sum(self, lambda k: (self[self.names[k]], inputs))
 
 
 class SampledInput(DifferentiableMixedInput):
@@ -103,8 +100,9 @@ class SampledInput(DifferentiableMixedInput):
         return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
 
     def forward(self, candidates):
-        candidates = tuple(candidates)  # a list may go on growing by what comes after, and so keep the graph alive
-        return sampled_sum(self, lambda k: candidates[k])
+        # A tuple: a list may go on growing by what comes after, and so keep the graph alive.
+        candidates = tuple(each if isinstance(each, tuple) else (each,) for each in candidates)
+        return sampled_sum(self, lambda k: (None, candidates[k]))
 
 
 def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:

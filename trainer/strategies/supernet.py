@@ -9,6 +9,7 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import Tensor, nn
 
 from model_space.architecture import Choices
+from trainer.strategies.unchosen import Leave, Unchosen
 
 MixedModule = DifferentiableMixedLayer | DifferentiableMixedInput
 
@@ -60,7 +61,8 @@ def derive(supernet: nn.Module) -> Choices:
 class OneHot(nn.Module):
     """Stands where NNI's mixed layers have their softmax: gives the sample in place of the distribution.
 
-    ``value`` is the one-hot vector, ``index`` where its one is, as a number of Python's.
+    ``value`` is the one-hot vector, ``index`` where its one is, as a number of Python's; ``place`` is the sample's
+    among those that were drawn together, and ``unchosen`` what their backward pass leaves to its end.
 
     Args:
         each_call: every call of the layer takes a new draw, at the temperature of the last :func:`draw`.
@@ -68,6 +70,8 @@ class OneHot(nn.Module):
 
     value: Tensor
     index: int
+    place: int
+    unchosen: Unchosen
     temperature: float
 
     def __init__(self, each_call: bool = False):
@@ -85,33 +89,50 @@ def draw(samples: list[OneHot], architecture_parameters: list[Tensor], temperatu
 
     All at once and the indices read at once: a GPU is waited for once.
     """
-    lengths = [len(parameter) for parameter in architecture_parameters]
     rows = nn.utils.rnn.pad_sequence(architecture_parameters, batch_first=True, padding_value=-math.inf)
     values = nn.functional.gumbel_softmax(rows, tau=temperature, hard=True)
-    for sample, value, length, index in zip(samples, values.unbind(), lengths, values.argmax(-1).tolist(), strict=True):
-        sample.temperature, sample.value, sample.index = temperature, value[:length], index
+    set_samples(samples, values, [len(parameter) for parameter in architecture_parameters], values.argmax(-1).tolist())
+    for sample in samples:
+        sample.temperature = temperature
 
 
-def set_sample(sample: OneHot, index: int, like: Tensor) -> None:
-    sample.value = nn.functional.one_hot(torch.tensor(index, device=like.device), len(like)).to(like.dtype)
-    sample.index = index
+def set_samples(samples: list[OneHot], values: Tensor, lengths: list[int], indices: list) -> None:
+    """Gives every sample its one-hot, a row of ``values``; ``lengths`` of it are the choice's."""
+    unchosen = Unchosen()
+    values = Leave.apply(values, unchosen)
+    for place, (sample, value, length) in enumerate(zip(samples, values.unbind(), lengths, strict=True)):
+        sample.value, sample.index, sample.place, sample.unchosen = value[:length], indices[place], place, unchosen
+
+
+def set_one_hots(samples: list[OneHot], indices: list[int], like: list[Tensor]) -> list[Tensor]:
+    """Sets every sample to a candidate; returns the one-hots, leaves of the graph."""
+    one_hots = []
+    for index, parameter in zip(indices, like, strict=True):
+        one_hot = torch.zeros_like(parameter, requires_grad=False)
+        one_hot[index] = 1
+        one_hots.append(one_hot.requires_grad_())
+    values = nn.utils.rnn.pad_sequence(one_hots, batch_first=True)
+    set_samples(samples, values, [len(parameter) for parameter in like], indices)
+    return one_hots
 
 
 @contextmanager
-def at_sample(supernet: nn.Module, choices: Choices) -> Iterator[dict[str, OneHot]]:
-    """Inside, the supernet of any strategy is the network of the given choices. Gives the one-hot of every label."""
+def at_sample(supernet: nn.Module, choices: Choices) -> Iterator[dict[str, Tensor]]:
+    """Inside, the supernet of any strategy is the network of the given choices. Gives the one-hot of every label, which
+    has a gradient after a backward pass."""
     modules = mixed_modules(supernet)
     before = [module._softmax for module in modules]
-    samples: dict[str, OneHot] = {}
+    by_label = {module.label: module for module in modules}
+    samples = {label: OneHot() for label in by_label}
+    indices = []
+    for label, module in by_label.items():
+        chosen = choices[label]
+        indices.append(chosen[0] if isinstance(chosen, list) else module.names.index(chosen))
+    one_hots = set_one_hots(list(samples.values()), indices, [module._arch_alpha for module in by_label.values()])
     for module in modules:
-        if module.label not in samples:
-            samples[module.label] = OneHot()
-            chosen = choices[module.label]
-            index = chosen[0] if isinstance(chosen, list) else module.names.index(chosen)
-            set_sample(samples[module.label], index, module._arch_alpha)
         module._softmax = samples[module.label]
     try:
-        yield samples
+        yield dict(zip(samples, one_hots, strict=True))
     finally:
         for module, softmax in zip(modules, before, strict=True):
             module._softmax = softmax
