@@ -10,6 +10,7 @@ twice, and its backward pass runs once.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,12 +78,30 @@ class _Ahead:
         return torch.from_numpy(places)
 
 
-_ahead: dict[float, _Ahead] | None = None
+class _NoiseAhead:
+    """What channels of a GPU's features are multiplied with, 0 or 1 / (1 - p), drawn in blocks."""
+
+    LENGTH = 1 << 22
+
+    def __init__(self):
+        self.noise, self.used = torch.empty(0), 0
+
+    def next(self, x: Tensor, shape: Sequence[int], p: float) -> Tensor:
+        count = math.prod(shape)
+        if self.used + count > len(self.noise):
+            self.noise, self.used = x.new_empty(max(count, self.LENGTH)).bernoulli_(1 - p).div_(1 - p), 0
+        noise = self.noise[self.used : self.used + count].view(shape)
+        self.used += count
+        return noise
+
+
+_ahead: dict[Any, Any] | None = None
 
 
 @contextmanager
 def dropout_drawn_ahead() -> Iterator[None]:
-    """Inside, random numbers of all dropouts on the CPU are drawn in large blocks: a step of a search has hundreds.
+    """Inside, random numbers of all dropouts on the CPU, and of whole channels on a GPU, are drawn in large blocks: a
+    step of a search has hundreds.
 
     What is left of them is thrown away at the end, so that nothing is carried from one step to the next.
     """
@@ -174,6 +193,8 @@ def channel_dropout(x: Tensor, p: float) -> Tensor:
     if not p:
         return x
     shape = *x.shape[:-2], 1, x.size(-1)
+    if x.is_cuda and _ahead is not None:
+        return x * _ahead.setdefault((p, x.dtype), _NoiseAhead()).next(x, shape, p)
     if x.is_cuda or not by_hand(x):
         return x * functional.dropout(x.new_ones(shape), p)
     mask = x.new_full(shape, 1 / (1 - p))
@@ -194,11 +215,17 @@ def _joined(low: torch.dtype, *groups: Sequence[Tensor]) -> list[Tensor]:
     """Each group's tensors of one shape one below the other, in a type: one copy of all where they are in another."""
     if groups[0][0].dtype == low:
         return [group[0] if len(group) == 1 else torch.cat(tuple(group)) for group in groups]
-    joined = [group[0].new_empty((len(group), *group[0].shape), dtype=low) for group in groups]
-    torch._foreach_copy_(
-        [part for each in joined for part in each.unbind()], [part for each in groups for part in each]
-    )
-    return [each.flatten(0, 1) for each in joined]
+    joined, parts = [], []
+    for group in groups:
+        if len(group) == 1:
+            joined.append(torch.empty_like(group[0], dtype=low))
+            parts.append(joined[-1])
+        else:
+            rows = group[0].new_empty((len(group), *group[0].shape), dtype=low)
+            joined.append(rows.flatten(0, 1))
+            parts += rows.unbind()
+    torch._foreach_copy_(parts, [tensor for group in groups for tensor in group])
+    return joined
 
 
 def _weight_gradient(of_output: Tensor, entered: Tensor, weight_type: torch.dtype) -> Tensor:
@@ -468,7 +495,7 @@ class _FusedAttention(torch.autograd.Function):
         query, key, value = (
             part.transpose(1, 2)  # (B, heads, N, hidden / heads)
             for each in zip(inputs, weights, biases, strict=True)
-            for part in functional.linear(*each).unflatten(-1, (-1, heads, hidden // heads)).unbind(2)
+            for part in functional.linear(*each).view(batch, each[0].size(1), -1, heads, hidden // heads).unbind(2)
         )
         padding = _padding(mask, low, 16).expand(batch, heads, positions, -1)
         attended, *state = aten._scaled_dot_product_efficient_attention(query, key, value, padding, ctx is not None, p)
