@@ -14,6 +14,7 @@ lint: .venv/installed-dev
 
 bench: .venv/installed
 	.venv/bin/python -m benchmarks.step $(if $(SMALL),--small)
+	.venv/bin/python -m benchmarks.loading $(if $(SMALL),--images 256)
 
 .venv/installed: requirements.txt experiment/loopback.py experiment/loopback.js
 	@$(PYTHON) experiment/supported.py

@@ -5,11 +5,16 @@ Without an action: the whole search of an NNI experiment, to the table that comp
 
 import argparse
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage="%(prog)s [ACTION] [OPTIONS]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
         "--export",
@@ -25,9 +30,23 @@ def arguments() -> argparse.Namespace:
         metavar="ARCHITECTURE",
         help="train the network of an architecture file, also of mmnas and NAS-VQA, or of a name (mmnasnet_vqa)",
     )
+    action.add_argument("--val", type=Path, metavar="CHECKPOINT", help="the accuracy of a trained or published network")
     action.add_argument(
-        "--val", type=Path, metavar="CHECKPOINT", help="the official accuracy of a trained or published network"
+        "--test",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="answers to the test split, as EvalAI takes them; several are averaged",
     )
+    action.add_argument(
+        "--answer", type=Path, metavar="CHECKPOINT", help="the answer to --question about --image, and where it looks"
+    )
+    action.add_argument(
+        "--export-onnx", type=Path, nargs=2, metavar=("CHECKPOINT", "FILE"), help="a network as an ONNX file"
+    )
+    action.add_argument("--check", type=Path, metavar="SETTINGS", help="all that is wrong with the data they name")
+    action.add_argument("--pack", type=Path, metavar="SETTINGS", help="features into one mapped file a folder")
+    action.add_argument("--plan", type=Path, metavar="SETTINGS", help="what they take here: memory, disk, time")
     action.add_argument("--profile", action="store_true", help="where the time of a step of the search goes")
     action.add_argument("--spaces", action="store_true", help="list all spaces and networks with their size and cost")
     parser.add_argument("--config", type=Path, default=Path("config.yml"), help="the NNI experiment (config.yml)")
@@ -37,17 +56,31 @@ def arguments() -> argparse.Namespace:
         "--settings",
         type=Path,
         default=Path("settings/digits.yml"),
-        help="with --train, --val and --profile: data and training (settings/digits.yml)",
+        metavar="FILE",
+        help="of actions on one network (settings/digits.yml)",
     )
     parser.add_argument(
-        "--architecture", type=Path, help="with --val of a published checkpoint: what --train takes, if not in settings"
+        "--architecture", type=Path, metavar="FILE", help="of a published checkpoint, if not in settings"
     )
-    parser.add_argument("--folder", type=Path, help="with --train: for checkpoints (runs/train/NAME OF ARCHITECTURE)")
-    return parser.parse_args()
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="of --test (runs/test.json), --answer (runs/answer.png)"
+    )
+    parser.add_argument("--save-predictions", type=Path, metavar="FILE", help="with --test: .safetensors, to average")
+    parser.add_argument("--image", type=Path, metavar="FEATURES", help="with --answer: features of the image, .npz")
+    parser.add_argument("--question", help="with --answer")
+    parser.add_argument("--picture", type=Path, metavar="PHOTO", help="with --answer: the photo to draw on")
+    parser.add_argument("--folder", type=Path, help="with --train: for checkpoints (runs/train/NAME)")
+    args = parser.parse_args()
+    if args.answer and (args.image is None or args.question is None):
+        parser.error("--answer needs --image FEATURES and --question QUESTION")
+    return args
 
 
 def main() -> None:
     args = arguments()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that does not know a letter is shown its number
+            stream.reconfigure(errors="backslashreplace")
     # Not before the arguments are known to be right: torch and NNI take seconds to load.
     try:
         from experiment.start import without_collector
@@ -68,7 +101,22 @@ def main() -> None:
         elif args.train:
             commands.train(args.train, args.settings, args.folder or Path("runs/train") / args.train.stem)
         elif args.val:
-            commands.validate(args.val, args.settings, args.architecture)
+            commands.validate(args.val, args.settings, args.architecture, commands.console)
+        elif args.test:
+            output = args.output or Path("runs/test.json")
+            commands.test(args.test, args.settings, output, args.save_predictions, commands.console, args.architecture)
+        elif args.answer:
+            output = args.output or Path("runs/answer.png")
+            asked = args.answer, args.image, args.question, args.picture, output
+            commands.answer(*asked, args.settings, commands.console, args.architecture)
+        elif args.export_onnx:
+            commands.export_onnx(*args.export_onnx, args.settings, commands.console, args.architecture)
+        elif args.check:
+            sys.exit(commands.check(args.check, commands.console))
+        elif args.pack:
+            commands.pack(args.pack, commands.console)
+        elif args.plan:
+            commands.plan(args.plan, commands.console)
         elif args.profile:
             commands.profile(args.settings, Path("runs/profile"))
         elif args.spaces:

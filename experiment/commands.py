@@ -6,20 +6,24 @@ from pathlib import Path
 from rich.console import Console
 
 from experiment import whole
-from experiment.architectures import architecture_of, read_architecture
+from experiment.accuracy import validate as validate
+from experiment.answer import answer as answer
+from experiment.architectures import read_architecture
+from experiment.check import check as check
 from experiment.export import best
+from experiment.onnx_export import export_onnx as export_onnx
+from experiment.pack import pack as pack
+from experiment.plan import plan as plan
 from experiment.profile import advice, kinds_table, parts_table
 from experiment.settings import read_settings
 from experiment.spaces import ROWS
 from experiment.spaces import table as spaces_table
-from model_space.errors import InputError
-from trainer.callbacks import load_checkpoint
-from trainer.data.splits import load_data, load_split, load_vocabulary, make_data
-from trainer.evaluate import evaluate
+from experiment.start import without_collector
+from experiment.test import test as test
+from trainer.data.splits import load_data
+from trainer.processes import Processes
 from trainer.profile import profile as profile_search
-from trainer.published import is_published, published_network
 from trainer.train import train as train_network
-from trainer.train import trained_network
 
 console = Console(highlight=False, soft_wrap=True)  # a path stays whole
 
@@ -36,30 +40,16 @@ def export(config: Path, file: Path, experiment: str | None) -> None:
 def train(source: Path, settings_file: Path, folder: Path) -> None:
     settings = read_settings(settings_file)
     architecture = read_architecture(source, settings)
-    checkpoint = train_network(load_data(settings.data), architecture, settings.train, folder, progress_bar=True)
+    with without_collector():
+        data = load_data(settings.data)
+    first = not Processes.of_torchrun().rank
+    if first:
+        console.print(f"word vectors: {data.word_vectors or 'none, learned from scratch'}")
+    checkpoint = train_network(data, architecture, settings.train, folder, progress_bar=True)
+    if not first:
+        return  # the first process says what came of it
     console.print(f"checkpoint: {checkpoint}")
-    validate(checkpoint, settings_file)
-
-
-def validate(checkpoint: Path, settings_file: Path, source: Path | None = None) -> None:
-    """The accuracy of a checkpoint, also of a published one, which holds neither its architecture nor a vocabulary."""
-    settings = read_settings(settings_file)
-    data = settings.data
-    content = load_checkpoint(checkpoint)
-    if is_published(content):
-        architecture = read_architecture(source, settings) if source else architecture_of(settings)
-        make_data(data)
-        split = load_split(data, data.val, load_vocabulary(data))
-        network = published_network(content, architecture.for_data(split.sizes), str(checkpoint))
-    elif source:
-        raise InputError(f"{checkpoint}: holds its architecture: --architecture is for published checkpoints")
-    else:
-        network, vocabulary, _ = trained_network(content, str(checkpoint))
-        make_data(data)
-        split = load_split(data, data.val, vocabulary)
-    accuracy = evaluate(network, split)
-    types = ", ".join(f"{name} {value:.2f}" for name, value in accuracy.per_answer_type.items())
-    console.print(f"accuracy on {data.val.questions}: {accuracy.overall:.2f} % ({types})")
+    validate(checkpoint, settings_file, None, console)
 
 
 def profile(settings_file: Path, folder: Path) -> None:

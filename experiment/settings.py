@@ -21,6 +21,8 @@ from trainer.train import TrainSettings
 
 TAGGED = {"space": SPACES, "encoder": ENCODERS}
 """sections whose key `name` says which keys they have"""
+FORMS = ("one", "several")
+"""how pydantic names the forms of a value that may also be a list of such values"""
 
 
 class Settings(BaseModel):
@@ -83,7 +85,7 @@ def validate(content: dict[str, Any], where: str, node: yaml.Node | None = None)
     except pydantic.ValidationError as error:
         # An unknown key explains a missing one better than the other way round.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    keys = [key for key in first["loc"] if key not in TAGGED.get(first["loc"][0], ())]
+    keys = [key for key in first["loc"] if key not in (*TAGGED.get(first["loc"][0], ()), *FORMS)]
     name, value = ".".join(map(str, keys)), first["input"]
     line = f", line {line_of(node, keys)}" if node else ""
     if first["type"] == "extra_forbidden":
@@ -105,6 +107,8 @@ def known_keys(content: dict[str, Any], section: list) -> list[str]:
     """The keys that a section of the settings may have."""
     model: Any = Settings
     for key in section:
+        if isinstance(key, int):
+            continue  # all parts of a list are of one kind
         if key in TAGGED:
             model = TAGGED[key][content[key]["name"]]
         else:
@@ -115,7 +119,7 @@ def known_keys(content: dict[str, Any], section: list) -> list[str]:
 def models(annotation: Any) -> typing.Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    elif typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
         for part in typing.get_args(annotation):
             yield from models(part)
 

@@ -161,7 +161,7 @@ def report(found: Architecture, settings: Settings, folder: Path, console: Conso
 
         results = compare(networks, settings, folder, watch)
     annotations = read_annotations(settings.data.final.annotations)
-    training = read_annotations(settings.data.train.annotations)
+    training = [each for part in settings.data.train_parts for each in read_annotations(part.annotations)]
     floors = {
         "most frequent answer": most_frequent_answer(training, annotations),
         "most frequent of form": most_frequent_answer_of_form(training, annotations),

@@ -69,7 +69,7 @@ class DenseCoAttention(nn.Module):
             return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
         def with_memory(x: Tensor, mask: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-            slots = memory.expand(len(x), -1, -1)
+            slots = memory.expand(x.size(0), -1, -1)
             return torch.cat([slots, x], dim=1), functional.pad(mask, (self.memory_slots, 0), value=True)
 
         image, image_mask = with_memory(image, image_mask, self.image_memory)

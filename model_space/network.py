@@ -85,9 +85,12 @@ class AttentionFlatten(nn.Module):
         self.merge = nn.Linear(hidden * glimpses, flat_size)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.merge((self.attention(x, mask).transpose(1, 2) @ x).flatten(1))
+
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """How much each position counts, ``(B, N, glimpses)``: a glimpse's weights sum to 1 over the positions."""
         # -1e9 and not -inf: the softmax of a row that is masked throughout stays finite.
-        attention = self.mlp(x).masked_fill(~mask.unsqueeze(-1), -1e9).softmax(dim=1)
-        return self.merge((attention.transpose(1, 2) @ x).flatten(1))
+        return self.mlp(x).masked_fill(~mask.unsqueeze(-1), -1e9).softmax(dim=1)
 
 
 class Network(ModelSpace):

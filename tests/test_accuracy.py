@@ -32,10 +32,11 @@ def golden():
     return annotations, {result["question_id"]: result["answer"] for result in results}
 
 
-def test_equals_the_official_evaluation(golden):
+@pytest.mark.parametrize(("variant", "name"), [("official", "official"), ("mcan", "mcan_vqa")])
+def test_equals_the_reference(golden, variant, name):
     annotations, answers = golden
-    expected = json.loads((GOLDEN / "expected_accuracy.json").read_text())["official"]
-    accuracy = Evaluator(annotations)(answers)
+    expected = json.loads((GOLDEN / "expected_accuracy.json").read_text())[name]
+    accuracy = Evaluator(annotations, variant)(answers)
     per_question = {int(question_id): value for question_id, value in expected["per_question"].items()}
     close = {"rel": 0, "abs": 1e-6}
     assert accuracy.per_question == pytest.approx(per_question, **close)

@@ -18,8 +18,9 @@ from model_space.errors import InputError
 from model_space.mcan import MCANSettings
 from model_space.network import Network
 from trainer.data.answers import soft_targets
+from trainer.data.features import read_image
 from trainer.data.vocabulary import Vocabulary
-from trainer.data.vqa import VQADataset, _read_image, read_annotations, read_questions
+from trainer.data.vqa import VQADataset, read_annotations, read_questions
 from trainer.module import answer_logits
 
 N_QUESTIONS = 60
@@ -232,7 +233,7 @@ def update(**fields):
         (update(answers=[{"answer": "yes"}]), "question 1004: 1 answers, expected those of 10 people"),
         (update(answers=["yes"] * 10), "question 1004: expected answers of the form"),
         (update(question_id=1000), "1 question ids occur more than once: 1000"),
-        (update(image_id=999), "question 1004 is about image .* in the first and image 999 in the second"),
+        (update(image_id=999), "1 questions are about one image in the first, another in the second: 1004"),
         (update(question_id=5), "do not belong together: 1 questions have no annotation: 1004"),
         (
             lambda entries: entries.__delitem__(slice(5, 10)),
@@ -376,7 +377,7 @@ def test_one_wrong_byte_is_an_input_error_or_harmless(files, place, bits):
     broken = files.features.parent / "broken.npz"
     broken.write_bytes(content)
     try:
-        features, boxes = _read_image(broken)
+        features, boxes = read_image(broken)
     except InputError as error:
         assert str(error).startswith(f"{broken}: ") and "\n" not in str(error)
     else:

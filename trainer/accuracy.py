@@ -1,17 +1,29 @@
-"""The official VQA accuracy, and the floors that any network should beat.
+"""The official VQA accuracy, a variant of it, and the floors that any network should beat.
 
 An answer is as right as people agree with it: for each of the ten people who answered, it is compared with
 the nine others, and min(equal answers / 3, 1) is averaged over the ten (Antol et al., arXiv 1505.00468;
-https://visualqa.org/evaluation.html). Equal to GT-Vision-Lab/VQA's ``vqaEval.py``.
+https://visualqa.org/evaluation.html).
+
+``official``
+    equal to GT-Vision-Lab/VQA's ``vqaEval.py``. Where people disagree, their answers and the network's are normalised
+    alike; where all ten agree, none is.
+``mcan``
+    equal to mcan-vqa's ``utils/vqaEval.py``, by which its tables were made. The network's answer is always normalised;
+    of people's, where they disagree, the punctuation alone. So an answer that people wrote with a capital, an article,
+    or a number in words can never be right.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
+from typing import Literal
 
 from model_space.errors import InputError
-from trainer.data.answers import normalise
+from trainer.data.answers import normalise, without_punctuation
+
+Variant = Literal["official", "mcan"]
 
 
 @dataclass(frozen=True)
@@ -34,17 +46,19 @@ class Evaluator:
     90.0
     """
 
-    def __init__(self, annotations: Iterable[dict]):
+    def __init__(self, annotations: Iterable[dict], variant: Variant = "official"):
         """Takes what :func:`trainer.data.vqa.read_annotations` gives."""
+        self._official = variant == "official"
+        trim, spelling = (_trim, normalise) if self._official else (str, lru_cache(None)(without_punctuation))
         self._questions = {}
         for annotation in annotations:
-            given = [_trim(answer["answer"]) for answer in annotation["answers"]]
-            # The official evaluation compares letter by letter where all people gave the same answer.
-            disagree = len(set(given)) > 1
-            counts = Counter(map(normalise, given) if disagree else given)
-            score = {answer: _agreement(count, len(given)) for answer, count in counts.items()}
+            given = [trim(answer["answer"]) for answer in annotation["answers"]]
+            # Both compare letter by letter where all people gave the same answer.
+            disagree = given.count(given[0]) < len(given)
+            counts = Counter(map(spelling, given)) if disagree else {given[0]: len(given)}
+            score = {answer: _percent(count, len(given)) for answer, count in counts.items()}
             types = annotation["answer_type"], annotation["question_type"]
-            self._questions[annotation["question_id"]] = (score, disagree, *types)
+            self._questions[annotation["question_id"]] = (score, disagree or not self._official, *types)
 
     def __call__(self, answers: Mapping[int, str]) -> Accuracy:
         """Compares the answers with those of the people.
@@ -58,9 +72,9 @@ class Evaluator:
         self._check(answers)
         per_question = {}
         by_answer_type, by_question_type = defaultdict(list), defaultdict(list)
-        for question_id, (score, disagree, answer_type, question_type) in self._questions.items():
+        for question_id, (score, normalised, answer_type, question_type) in self._questions.items():
             answer = _trim(answers[question_id])
-            percent = 100 * score.get(normalise(answer) if disagree else answer, 0.0)
+            percent = score.get(normalise(answer) if normalised else answer, 0.0)
             per_question[question_id] = percent
             by_answer_type[answer_type].append(percent)
             by_question_type[question_type].append(percent)
@@ -110,13 +124,15 @@ def _most_frequent(counts: Counter) -> str:
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
-def _agreement(count: int, people: int) -> float:
-    """Accuracy, 0 to 1, of an answer that ``count`` of the ``people`` gave."""
+@lru_cache(maxsize=2**10)
+def _percent(count: int, people: int) -> float:
+    """Accuracy in percent of an answer that ``count`` of the ``people`` gave."""
     by_those_who_gave_it = count * min((count - 1) / 3, 1)
     by_the_others = (people - count) * min(count / 3, 1)
-    return (by_those_who_gave_it + by_the_others) / people
+    return 100 * ((by_those_who_gave_it + by_the_others) / people)
 
 
+@lru_cache(maxsize=2**20)
 def _trim(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()
 

@@ -3,17 +3,20 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from model_space.architecture import write_text
 from model_space.errors import InputError
+from trainer.data.batches import ShuffledBatches
+from trainer.module import training_module
 
 CHECKPOINT = "last.ckpt"
 CURVE = "curve.json"
@@ -30,7 +33,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f"{path.name}.partial")  # one name: what a kill leaves is written over, not kept
         try:
             with open(partial, "wb") as file:
                 torch.save(checkpoint, file)
@@ -62,32 +65,98 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a whole checkpoint ({type(error).__name__})") from None
 
 
-def checkpoint_each_epoch(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename=Path(CHECKPOINT).stem,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+class Checkpoints(Checkpoint):
+    """Writes the checkpoint at the end of each epoch, and within one whenever so many minutes have passed.
+
+    Lightning calls a callback of this kind after all others.
+    """
+
+    def __init__(self, folder: Path, minutes: float):
+        self.path = folder / CHECKPOINT
+        self.seconds = 60 * minutes
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.written = monotonic()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        # Not between the parts of a step, whose gradients a checkpoint does not hold; nor where the epoch ends anyway.
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or batch_idx + 1 >= trainer.num_training_batches:
+            return
+        due = monotonic() - self.written >= self.seconds
+        if trainer.strategy.broadcast(due):  # all processes have a part in writing it, and each has a clock
+            self.write(trainer)
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        self.write(trainer)
+
+    def write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self.written = monotonic()
 
 
-class RandomStates(Callback):
-    """Carries the state of torch's random numbers in the checkpoint: a resumed run draws what it would have drawn."""
+class GoingOn(Callback):
+    """Carries in the checkpoint what Lightning does not: a run that goes on from it ends as if it had not been cut.
 
-    def __init__(self):
+    That is the place in the order of the questions, the sums of the epoch so far, and torch's random numbers; of
+    several processes those of each, which differ from the first epoch on, or all would drop the same out.
+
+    Args:
+        samplers: of the loaders of the run.
+    """
+
+    KEY = "going_on"
+
+    def __init__(self, samplers: Sequence[ShuffledBatches]):
+        self.samplers = samplers
+        self.place = 0, 0
         self.restored: dict[str, Any] | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        self.place = trainer.current_epoch, batch_idx + 1
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.restored = state_dict
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        self.place = trainer.current_epoch + 1, 0
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        module = training_module(pl_module)
+        own = {
+            "sums": module.sums.cpu(),
+            "questions": module.questions,
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
+        }
+        processes = [own]
+        if trainer.world_size > 1:
+            processes = [None] * trainer.world_size
+            torch.distributed.all_gather_object(processes, own)
+        checkpoint[self.KEY] = {"place": self.place, "processes": processes}
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint[self.KEY]
+        if len(state["processes"]) != trainer.world_size:
+            raise InputError(
+                f"the checkpoint is of a run of {len(state['processes'])} processes, and these are "
+                f"{trainer.world_size}: go on with as many"
+            )
+        self.place = epoch, start = state["place"]
+        self.restored = state["processes"][trainer.global_rank]
+        for sampler in self.samplers:  # before their loaders are asked for a batch
+            sampler.set_epoch(epoch, start)
 
     def on_train_start(self, trainer, pl_module) -> None:
         # Not when the checkpoint is read: what is set up between there and here may draw.
-        if self.restored is not None:
-            torch.set_rng_state(self.restored["cpu"])
-            torch.cuda.set_rng_state_all(self.restored["cuda"])
+        if self.restored is None:
+            if trainer.global_rank:
+                torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+            return
+        if self.place[
+            1
+        ]:  # Lightning does not begin an epoch a second time, but a strategy is to know that it is in one
+            pl_module.on_train_epoch_start()
+        module = training_module(pl_module)
+        module.sums, module.questions = self.restored["sums"], self.restored["questions"]
+        torch.set_rng_state(self.restored["cpu"])
+        torch.cuda.set_rng_state_all(self.restored["cuda"])
 
 
 class Curve(Callback):
@@ -112,15 +181,22 @@ class Curve(Callback):
         self.epochs = state_dict["epochs"]
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
-        epoch = {
-            "epoch": trainer.current_epoch + 1,
-            "epochs": trainer.max_epochs,
-            "loss": float(trainer.callback_metrics["loss_epoch"]),
-        }
-        epoch |= self.measure(pl_module)
-        self.epochs.append(epoch)
-        write_text(self.path, json.dumps(self.epochs, indent=1) + "\n")
-        self.report(epoch)
+        loss = mean_loss_and_accuracy(trainer, pl_module)[0]
+        if trainer.is_global_zero:
+            epoch = {"epoch": trainer.current_epoch + 1, "epochs": trainer.max_epochs, "loss": loss}
+            epoch |= self.measure(pl_module)
+            self.epochs.append(epoch)
+            write_text(self.path, json.dumps(self.epochs, indent=1) + "\n")
+            self.report(epoch)
+        trainer.strategy.barrier()
+
+
+def mean_loss_and_accuracy(trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[float, float]:
+    """Of the epoch so far, over the questions of all processes; the accuracy in percent. Waits for the device."""
+    module = training_module(pl_module)
+    loss, accuracy = trainer.strategy.reduce(module.sums.clone(), reduce_op="sum").tolist()
+    questions = module.questions * trainer.world_size
+    return loss / questions, 100 * accuracy / questions
 
 
 def read_curve(folder: Path) -> list[Epoch]:

@@ -6,7 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from trainer.accuracy import Accuracy, Evaluator
+from trainer.accuracy import Accuracy, Evaluator, Variant
 from trainer.data.vqa import VQADataset, loader
 from trainer.module import answer_logits, soft_accuracy
 
@@ -48,6 +48,6 @@ def answers(network: nn.Module, dataset: VQADataset) -> dict[int, str]:
     return {question: vocabulary[i] for question, i in zip(dataset.question_ids, best, strict=True)}
 
 
-def evaluate(network: nn.Module, dataset: VQADataset) -> Accuracy:
-    """The official VQA accuracy of a network on a split with annotations."""
-    return Evaluator(dataset.annotations)(answers(network, dataset))
+def evaluate(network: nn.Module, dataset: VQADataset, variant: Variant = "official") -> Accuracy:
+    """The VQA accuracy of a network on a split with annotations."""
+    return Evaluator(dataset.annotations, variant)(answers(network, dataset))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
+from model_space.network import DataSizes
 
 Names = list[tuple[str, str]]
 """regular expressions and what takes the place of their matches, one after the other: the reference's names → ours"""
@@ -72,6 +73,28 @@ def renamed(name: str, names: Names) -> str:
 def is_published(content: Any) -> bool:
     """Whether a checkpoint's content is of this form; Lightning's own says so by its version."""
     return isinstance(content, dict) and "state_dict" in content and "pytorch-lightning_version" not in content
+
+
+def data_sizes(content: dict[str, Any], where: str) -> DataSizes:
+    """What data the network of a published checkpoint was made for.
+
+    Raises:
+        InputError: the file has no layer that says so.
+    """
+    state = content["state_dict"] if isinstance(content["state_dict"], dict) else {}
+    weights = {str(name).removeprefix("module."): weight for name, weight in state.items()}
+
+    def size(of: str, dimension: int, *names: str) -> int:
+        found = [weights[name] for name in names if isinstance(weights.get(name), Tensor) and weights[name].ndim == 2]
+        if not found:
+            raise InputError(f"{where}: 'state_dict' has no weight of the {of} ({' or '.join(names)})")
+        return found[0].size(dimension)
+
+    return DataSizes(
+        feature_size=size("features", 1, "img_feat_linear.weight", "imgfeat_linear.weight"),
+        words=size("words", 0, "embedding.weight"),
+        answers=size("answers", 0, "proj.weight"),
+    )
 
 
 def published_network(content: dict[str, Any], architecture: Architecture, where: str) -> nn.Module:

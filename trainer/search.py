@@ -16,11 +16,13 @@ from torch.utils.data import Subset
 
 from model_space.architecture import Architecture, SpaceFields, candidates
 from model_space.errors import InputError
-from trainer.callbacks import CHECKPOINT, Curve, Epoch, RandomStates, WholeCheckpointIO, checkpoint_each_epoch, same_run
+from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, GoingOn, WholeCheckpointIO, same_run
 from trainer.data.splits import Data
+from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluate import mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule
+from trainer.progress import Watch
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
 from trainer.strategies.single_path import SinglePath
@@ -60,7 +62,7 @@ def search(
     folder: Path,
     report: Callable[[Epoch], None],
 ) -> Architecture:
-    """Searches, with a checkpoint each epoch; where ``folder`` holds the checkpoint of such a search, goes on from it.
+    """Searches, with checkpoints; where ``folder`` holds the checkpoint of such a search, goes on from it.
 
     Args:
         folder: for the checkpoint and the curve with every candidate's probability.
@@ -71,7 +73,7 @@ def search(
         The derived architecture; its score is its accuracy on the validation split, with the supernet's weights.
 
     Raises:
-        InputError: the folder holds another search, or the space has nothing to search.
+        InputError: the folder holds another search, the space has nothing to search, or a loss is not finite.
     """
 
     def measure(module) -> Epoch:
@@ -95,7 +97,7 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
     """Runs the loop of a search with one callback, which sees what it does.
 
     Args:
-        folder: for a checkpoint each epoch, from which the loop goes on; None: it keeps none.
+        folder: for checkpoints, from which the loop goes on; None: it keeps none.
 
     Returns:
         The supernet.
@@ -108,12 +110,9 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
             f"space.name: '{space.backbone.name}' is a fixed network and so is the encoder "
             f"'{space.encoder.name}': there is nothing to search"
         )
-    checkpoint = None
-    callbacks = [callback]
     if folder is not None:
-        same_run(folder, {"space": space.model_dump(mode="json"), "search": settings.model_dump(mode="json")})
-        callbacks += [RandomStates(), checkpoint_each_epoch(folder)]
-        checkpoint = str(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+        described = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
+        same_run(folder, {"space": space.model_dump(mode="json"), "search": described} | data.words)
     torch.manual_seed(settings.seed)
     strategy = build_strategy(settings)
     bilevel = settings.strategy in BILEVEL
@@ -122,6 +121,13 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
     if not steps:
         raise InputError(f"search.batch_size: {settings.batch_size} is more than the questions there are to train on")
     steps = min(steps, settings.steps_per_epoch or steps)
+    checkpoint = None
+    used = list(batches.values()) if bilevel else [batches["train"]]
+    callbacks = [Watch(used, folder), callback]
+    if folder is not None:
+        callbacks = [GoingOn([loader.sampler for loader in used]), *callbacks]
+        callbacks.append(Checkpoints(folder, settings.checkpoint_minutes))
+        checkpoint = str(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
     trainer = Trainer(
         max_epochs=settings.epochs,
         limit_train_batches=steps,
@@ -142,7 +148,10 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
         val_dataloaders=batches["architecture"],
         fit_kwargs={"ckpt_path": checkpoint},
     )
-    supernet = strategy.initialize(RawFormatModelSpace(space.build(), evaluator), SequentialExecutionEngine())
+    model_space = space.build()
+    if data.word_vectors:
+        start_embedding(model_space, data.word_vectors)
+    supernet = strategy.initialize(RawFormatModelSpace(model_space, evaluator), SequentialExecutionEngine())
     # Not run by the engine: that would take what the trial reports for its own, and NNI's manager would see nothing.
     supernet.execute()
     return strategy.supernet

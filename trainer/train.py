@@ -7,38 +7,45 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pydantic import Field
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from trainer.callbacks import (
     CHECKPOINT,
+    Checkpoints,
     Curve,
     Epoch,
-    RandomStates,
+    GoingOn,
     WholeCheckpointIO,
-    checkpoint_each_epoch,
     load_checkpoint,
     same_run,
 )
 from trainer.data.splits import Data
+from trainer.data.vectors import start_embedding
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import loader
 from trainer.evaluate import mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule
+from trainer.processes import Processes
+from trainer.progress import Bar, Board, Watch
 
 
 class TrainSettings(OptimizerSettings):
-    """Training of a found or fixed network; the defaults are those of MCAN small, but for its warm-up of three epochs,
-    which `warmup_steps` gives in steps."""
+    """Training of a found or fixed network; the defaults are those of MCAN small."""
 
     seed: int = Field(0, ge=0)
     epochs: int = Field(13, ge=1)
+    warmup_epochs: int = Field(3, ge=0)
     decay_epochs: tuple[int, ...] = (10, 12)
     steps_per_epoch: int | None = Field(None, ge=1)
     """an epoch ends after so many steps; null: when all training questions were seen"""
     batch_size: int = Field(64, ge=1)
+    """questions of a step, those of all processes together"""
+    accumulate: int = Field(1, ge=1)
+    """the questions of a step are computed in so many parts, one after the other, whose gradients are added: the step
+    is the same, its memory is less"""
     clip: float | None = Field(None, gt=0)
     """largest norm of the gradient of all weights; null: not clipped"""
 
@@ -61,46 +68,63 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     progress_bar: bool = False,
 ) -> Path:
-    """Trains, with a checkpoint each epoch; where ``folder`` holds the checkpoint of such a run, goes on from it.
+    """Trains, with checkpoints; where ``folder`` holds the checkpoint of such a run, goes on from it.
 
     The architecture is taken as it is; what the data fixes (feature width, words, answers) is taken from the data.
+    Started by ``torchrun``, each process has its share of every batch, and the first one validates and writes.
 
     Returns:
         The checkpoint of the last epoch.
 
     Raises:
-        InputError: the folder holds another run.
+        InputError: the folder holds another run, a batch cannot be divided, a loss is not finite.
     """
     architecture = architecture.for_data(data.sizes)
     run = {"space": architecture.space.model_dump(mode="json"), "choices": architecture.choices}
-    same_run(folder, {**run, "train": settings.model_dump(mode="json")})
+    run["train"] = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
+    processes = Processes.of_torchrun()
+    parts = settings.accumulate * processes.world_size
+    if settings.batch_size % parts:
+        raise InputError(
+            f"train.batch_size: {settings.batch_size} questions cannot be divided into {settings.accumulate} parts "
+            f"(train.accumulate) for each of {processes.world_size} processes"
+        )
     torch.manual_seed(settings.seed)
     batches = loader(data.train, settings.batch_size, seed=settings.seed, drop_last=True)
     if not len(batches):
         raise InputError(
             f"train.batch_size: {settings.batch_size} is more than the {len(data.train)} training questions"
         )
+    same_run(folder, run | data.words)
     steps = min(len(batches), settings.steps_per_epoch or len(batches))
-    module = VQAModule(settings, steps)
+    batches.sampler.divide(settings.accumulate, processes.rank, processes.world_size)
+    module = VQAModule(settings, steps, parts)
     module.set_model(architecture.network())
+    if data.word_vectors:
+        start_embedding(module.model, data.word_vectors)
+    curve = Curve(folder, lambda module: {"accuracy": mean_soft_accuracy(module.model, data.val)}, report)
+    watch = Watch([batches], folder)
     callbacks = [
-        Curve(folder, lambda module: {"accuracy": mean_soft_accuracy(module.model, data.val)}, report),
-        RandomStates(),
+        GoingOn([batches.sampler]),
+        watch,
+        curve,
+        Board(folder, watch, curve),
         SelfContained(architecture, data.vocabulary),
-        checkpoint_each_epoch(folder),
+        Checkpoints(folder, settings.checkpoint_minutes),
     ]
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
-        limit_train_batches=steps,
-        callbacks=[*callbacks, TQDMProgressBar(refresh_rate=10)] if progress_bar else callbacks,
+        limit_train_batches=steps * settings.accumulate,
+        accumulate_grad_batches=settings.accumulate,
+        callbacks=[*callbacks, Bar(watch)] if progress_bar else callbacks,
         plugins=[WholeCheckpointIO()],
-        devices=1,
         precision=settings.precision,
         gradient_clip_val=settings.clip,
         logger=False,
         enable_progress_bar=progress_bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        **processes.trainer_options,
     )
     checkpoint = folder / CHECKPOINT
     try:
@@ -130,4 +154,11 @@ def trained_network(content: dict[str, Any], where: str) -> tuple[nn.Module, Voc
         module.load_state_dict(content["state_dict"])
     except RuntimeError:
         raise InputError(f"{where}: its weights do not fit its architecture") from None
-    return module.model, Vocabulary.from_dict(content["vocabulary"], where), architecture
+    vocabulary = Vocabulary.from_dict(content["vocabulary"], where)
+    sizes = architecture.space.data
+    if (len(vocabulary.words), len(vocabulary.answers)) != (sizes.words, sizes.answers):
+        raise InputError(
+            f"{where}: vocabulary: {len(vocabulary.words)} words and {len(vocabulary.answers)} answers, where its "
+            f"network has {sizes.words} and {sizes.answers}"
+        )
+    return module.model, vocabulary, architecture

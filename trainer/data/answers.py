@@ -59,15 +59,18 @@ def normalise(answer: str) -> str:
     >>> normalise("The dark-blue T-shirt!"), normalise("two"), normalise("1,000"), normalise("isnt it")
     ('dark blue t shirt', '2', '1000', "isn't it")
     """
+    words = (DIGITS.get(word, word) for word in without_punctuation(answer).lower().split())
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def without_punctuation(answer: str) -> str:
+    """The first half of :func:`normalise`: what is left still has its articles and capitals."""
     has_number_with_comma = COMMA_IN_NUMBER.search(answer)
     replacements = {}
     for mark in PUNCTUATION:
         goes = has_number_with_comma or f"{mark} " in answer or f" {mark}" in answer
         replacements[ord(mark)] = "" if goes else " "
-    text = PERIOD.sub("", answer.translate(replacements), count=MOST_PERIODS)
-
-    words = (DIGITS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    return PERIOD.sub("", answer.translate(replacements), count=MOST_PERIODS)
 
 
 def soft_targets(answers: Iterable[str]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The words that questions are made of, and the answers that a network chooses from."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from model_space.errors import InputError
 from trainer.data.answers import normalise
@@ -27,6 +29,69 @@ def tokenise(question: str) -> list[str]:
     return SEPARATING.sub(" ", REMOVED.sub("", question.lower())).split()
 
 
+def words_of(questions: Iterable[dict]) -> tuple[str, ...]:
+    """The words of questions in the order met, behind those that stand for padding and for unknown words."""
+    words = dict.fromkeys(FIRST_WORDS)
+    for question in questions:
+        words.update(dict.fromkeys(tokenise(question["question"])))
+    return tuple(words)
+
+
+def frequent_answers(annotations: Iterable[dict], min_count: int) -> tuple[str, ...]:
+    """Answers to ``min_count`` questions or more, by falling count, then by the alphabet.
+
+    An answer is counted where it is the ``multiple_choice_answer``, the one given most often by the ten. mcan-vqa
+    counts so too, on train2014 and val2014 with 9, and keeps the order met (3,129 answers, ``utils/proc_ansdict.py``).
+
+    Raises:
+        InputError: no answer is that frequent.
+    """
+    counts = Counter(normalise(annotation["multiple_choice_answer"]) for annotation in annotations)
+    by_frequency = sorted(counts, key=lambda answer: (-counts[answer], answer))
+    answers = tuple(answer for answer in by_frequency if counts[answer] >= min_count)
+    if not answers:
+        most = f"{by_frequency[0]!r}, given {counts[by_frequency[0]]} times" if by_frequency else "none at all"
+        raise InputError(f"min_answer_count: {min_count} leaves no training answer; the most frequent is {most}")
+    return answers
+
+
+def read_answers(path: Path) -> tuple[str, ...]:
+    """The answers of mcan-vqa's ``answer_dict.json`` in its order, which its checkpoints have.
+
+    The file is a list of two objects: answer → index, and index, as text, → answer.
+
+    Raises:
+        InputError: no such file, or something else.
+    """
+    content = _read_json(path, "answers")
+    if not (isinstance(content, list) and len(content) == 2 and all(isinstance(each, dict) for each in content)):
+        raise InputError(f"{path}: answers: expected a list of two objects, answer to index and index to answer")
+    index, answers = content
+    for answer, place in index.items():
+        if type(place) is not int or answers.get(str(place)) != answer:
+            raise InputError(
+                f"{path}: answers: {answer!r} has the index {place!r}, where the second object has "
+                f"{answers.get(str(place))!r}"
+            )
+        if normalise(answer) != answer:
+            raise InputError(f"{path}: answers: {answer!r} is never met: normalised it is {normalise(answer)!r}")
+    in_order = tuple(sorted(index, key=index.get))
+    if not in_order or [index[answer] for answer in in_order] != list(range(len(answers))):
+        raise InputError(
+            f"{path}: answers: {len(index)} answers and {len(answers)} indices, expected 0, 1, 2, ... once"
+        )
+    return in_order
+
+
+def _read_json(path: Path, what: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {what} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: {what}: not JSON in UTF-8: {error}") from None
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Word and answer lists; a word's or an answer's index is its place in the list.
@@ -38,31 +103,12 @@ class Vocabulary:
     """Word 0 stands for padding, word 1 for every unknown word."""
 
     answers: tuple[str, ...]
-    """Normalised answers, the most frequent first."""
+    """Normalised answers."""
 
     @classmethod
     def build(cls, questions: Iterable[dict], annotations: Iterable[dict], min_answer_count: int) -> "Vocabulary":
-        """Words of the training questions in the order met; answers to ``min_answer_count`` of them or more.
-
-        An answer is counted where it is the ``multiple_choice_answer``, the one given most often by the ten.
-        Answers are ordered by falling count, then by the alphabet.
-
-        Raises:
-            InputError: no answer is that frequent.
-        """
-        words = dict.fromkeys(FIRST_WORDS)
-        for question in questions:
-            words.update(dict.fromkeys(tokenise(question["question"])))
-
-        counts = Counter(normalise(annotation["multiple_choice_answer"]) for annotation in annotations)
-        by_frequency = sorted(counts, key=lambda answer: (-counts[answer], answer))
-        answers = tuple(answer for answer in by_frequency if counts[answer] >= min_answer_count)
-        if not answers:
-            most = f"{by_frequency[0]!r}, given {counts[by_frequency[0]]} times" if by_frequency else "none at all"
-            raise InputError(
-                f"min_answer_count: {min_answer_count} leaves no training answer; the most frequent is {most}"
-            )
-        return cls(tuple(words), answers)
+        """The :func:`words_of` training questions and the :func:`frequent_answers` to them."""
+        return cls(words_of(questions), frequent_answers(annotations, min_answer_count))
 
     def encode(self, question: str, max_tokens: int) -> list[int]:
         """Indices of the first ``max_tokens`` words; an empty list for a question without words."""
@@ -76,6 +122,11 @@ class Vocabulary:
     def answer_index(self) -> dict[str, int]:
         return {answer: index for index, answer in enumerate(self.answers)}
 
+    @property
+    def digest(self) -> str:
+        """Tells vocabularies apart: a network means its answers by their places."""
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
+
     def to_dict(self) -> dict[str, list[str]]:
         """Plain lists of strings, as a checkpoint may hold them."""
         return {"words": list(self.words), "answers": list(self.answers)}
@@ -87,13 +138,7 @@ class Vocabulary:
         Raises:
             InputError: no such file, or something else.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: vocabulary cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: vocabulary: not JSON in UTF-8: {error}") from None
-        return cls.from_dict(content, str(path))
+        return cls.from_dict(_read_json(path, "vocabulary"), str(path))
 
     @classmethod
     def from_dict(cls, state: dict[str, list[str]], where: str) -> "Vocabulary":

@@ -8,8 +8,8 @@ at every time step.
 The mixed layers here compute ``y = Σ_k z_k f_k(x)`` for a one-hot ``z`` without computing every ``f_k`` under autograd.
 With ``g = ∂L/∂y``, the plain form gives ``∂L/∂z_k = <g, f_k(x)>`` to the sample, ``z_k · g`` to ``f_k``: only the
 chosen candidate's weights and input have a gradient. So the chosen one runs as usual, the others once, without a graph,
-in the backward pass, when ``g`` is known. The gradients are those of the plain form; with dropout the masks of the
-candidates that were not chosen are other draws of the same distribution.
+when the backward pass is over and every ``g`` is known. The gradients are those of the plain form; with dropout the
+masks of the candidates that were not chosen are other draws of the same distribution.
 
 A weight that took no part in a step has the gradient None, not zero: its moments in Adam stay as they are. (NAS-VQA
 gives it a zero, with which Adam goes on moving it by its old moments.)

@@ -1,0 +1,79 @@
+"""How fast batches are loaded from a packed file, against reading the ``.npz`` files one by one.
+
+    python -m benchmarks.loading            # --images 256: a quick look
+
+Writes features of random numbers, 2048 wide, with 10 to 100 regions, into a temporary folder, packs them, and in every
+round loads the same batches of 64 from both, as training makes them, one after the other in this process. Both lie in
+the page cache: a disk takes part in neither. The table has the medians of the rounds after the first.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from trainer.data.batches import ShuffledBatches
+from trainer.data.features import NpzFiles, Packed, feature_files, open_packed
+from trainer.data.pack import pack
+
+WIDTH, REGIONS, BATCH = 2048, (10, 100), 64
+FORMS = {
+    "float16": (np.float16, np.savez),
+    "float32": (np.float32, np.savez),
+    "float32, compressed": (np.float32, np.savez_compressed),
+}
+
+
+def write(folder: Path, images: int, dtype: type, save) -> None:
+    """Features after a ReLU: half of them zero."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for image_id in range(images):
+        count = rng.integers(REGIONS[0], REGIONS[1] + 1)
+        x = np.maximum(rng.standard_normal((WIDTH, count), dtype=np.float32), 0)
+        boxes = rng.random((count, 4), dtype=np.float32)
+        save(folder / f"COCO_train2014_{image_id:012d}.jpg.npz", x=x.astype(dtype), bbox=boxes, image_w=1, image_h=1)
+
+
+def items_a_second(source: Packed | NpzFiles, batches: list[list[int]]) -> float:
+    start = perf_counter()
+    for batch in batches:
+        images = torch.tensor(batch)
+        source.gather(images, int(source.counts[images].max()))
+    return sum(map(len, batches)) / (perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=6)
+    args = parser.parse_args()
+    table = Table("files", *(f"{name}, items/s" for name in ("one by one", "packed")), "ratio")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, (dtype, save) in FORMS.items():
+            folder = Path(temporary) / name
+            write(folder, args.images, dtype, save)
+            packed, image_ids = open_packed(pack(folder))
+            files = feature_files(folder)
+            paths = [files[image_id] for image_id in image_ids.tolist()]
+            one_by_one = NpzFiles(paths, packed.counts.numpy(), WIDTH, torch.from_numpy(np.zeros(1, dtype)).dtype)
+            sampler = ShuffledBatches(packed.counts, BATCH, seed=0)
+            rounds = []
+            for number in range(args.rounds):
+                sampler.set_epoch(number)
+                batches = list(sampler)
+                rounds.append([items_a_second(source, batches) for source in (one_by_one, packed)])
+            medians = [statistics.median(each) for each in zip(*rounds[1:])]
+            ratio = statistics.median(there / here for here, there in rounds[1:])
+            table.add_row(name, *(f"{median:,.0f}" for median in medians), f"{ratio:.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A network in the ONNX form (https://onnx.ai), for any number of questions, regions and words.
+
+Only the question encoder needs a form of its own: torch would write the loop over words out for one number of them. An
+LSTM becomes ONNX's operator of that name, the searched recurrent cell the body of its operator `Scan`.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model_space.recurrent import Recurrent
+from model_space.recurrent_sequence import ACTIVATIONS, NONE, NORM_EPS
+
+INPUTS = ("regions", "region_mask", "tokens", "token_mask", "boxes")
+"""as :meth:`model_space.network.Network.forward` has them, features as float32"""
+OUTPUT = "logits"
+OPSET = 18
+
+FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda p: p}
+"""those of :data:`model_space.recurrent_sequence.ACTIVATIONS` that pass something on, each giving a new tensor"""
+
+
+class LSTM(nn.Module):
+    """An LSTM of one layer: ``(B, T, word_size)`` to ``(B, T, hidden)``, in a tuple as torch's gives it."""
+
+    def __init__(self, lstm: nn.LSTM):
+        super().__init__()
+
+        def gates(weight: Tensor) -> Tensor:  # torch has input, forget, cell, output; ONNX input, output, forget, cell
+            i, f, c, o = weight.detach().chunk(4)
+            return torch.cat([i, o, f, c]).unsqueeze(0)
+
+        self.hidden = lstm.hidden_size
+        self.register_buffer("input_weight", gates(lstm.weight_ih_l0))
+        self.register_buffer("state_weight", gates(lstm.weight_hh_l0))
+        self.register_buffer("bias", torch.cat([gates(lstm.bias_ih_l0), gates(lstm.bias_hh_l0)], dim=1))
+
+    def forward(self, words: Tensor) -> tuple[Tensor]:
+        inputs = words.transpose(0, 1), self.input_weight, self.state_weight, self.bias
+        shape = words.size(1), 1, words.size(0), self.hidden
+        states = torch.onnx.ops.symbolic(
+            "LSTM", inputs, {"hidden_size": self.hidden}, dtype=words.dtype, shape=shape, version=OPSET
+        )
+        return (states.squeeze(1).transpose(0, 1),)
+
+
+class Cell(nn.Module):
+    """A frozen searched cell over a sequence, ``(B, T, word_size)`` to ``(B, T, hidden)``; see
+    :mod:`model_space.recurrent`."""
+
+    def __init__(self, recurrent: Recurrent):
+        super().__init__()
+        self.weight0, self.weights, self.hidden = recurrent.weight0, recurrent.weights, recurrent.hidden
+        self.plan, _ = recurrent.read_choices(1)
+
+    def forward(self, words: Tensor) -> Tensor:
+        from torch._higher_order_ops.scan import scan
+
+        weight_word, weight_state = self.weight0.split((words.size(-1), self.hidden))
+
+        def step(state: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
+            after = self.step(state, product + state @ weight_state)
+            return after, after.clone()  # the two may not share memory
+
+        products = (words @ weight_word).transpose(0, 1)
+        _, states = scan(step, products.new_zeros(products.size(1), self.hidden), products)
+        return states.transpose(0, 1)
+
+    def step(self, state: Tensor, product: Tensor) -> Tensor:
+        """The state after one more word, ``(B, hidden)``."""
+        gate, proposal = product.chunk(2, -1)
+        states = [self.normed(state + gate.sigmoid() * (proposal.tanh() - state))]
+        names = [*ACTIVATIONS]
+        for weight, sources, activations in zip(self.weights, self.plan.sources, self.plan.activations, strict=True):
+            total = torch.zeros_like(state)
+            for source, activation in zip(sources, activations, strict=True):
+                if activation != NONE:
+                    gate, proposal = (states[source] @ weight).chunk(2, -1)
+                    new = FUNCTIONS[names[activation]](proposal)
+                    total = total + states[source] + gate.sigmoid() * (new - states[source])
+            states.append(self.normed(total))
+        return sum(states[1:]) / len(self.weights)
+
+    def normed(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, [self.hidden], eps=NORM_EPS) if self.plan.normalised else x
+
+
+def onnx_form(network: nn.Module) -> nn.Module:
+    """A copy of a network, on the CPU and in evaluation mode, that can be exported and no longer be run."""
+    network = deepcopy(network).cpu().float().eval().requires_grad_(False)
+    encoder = network.question_encoder
+    if encoder.name == "lstm":
+        encoder.lstm = LSTM(encoder.lstm)
+    else:
+        encoder.recurrent = Cell(encoder.recurrent)
+    return network

@@ -1,0 +1,67 @@
+"""One question to a network about one image: what it answers, and where it looks."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, tokenise
+
+
+@dataclass(frozen=True)
+class Reply:
+    answers: list[tuple[str, float]]
+    """the best answers with their probabilities, the best first"""
+    attention: Tensor
+    """(N,) how much the network attends to each region where it flattens the image, summing to 1: the mean of its
+    glimpses"""
+    read: list[str]
+    """the words of the question that the network was given"""
+    left_out: int
+    """words of the question after those"""
+    unknown: list[str]
+    """those of the words given that the vocabulary does not have, each once"""
+
+
+@torch.inference_mode()
+def ask(
+    network: nn.Module,
+    vocabulary: Vocabulary,
+    regions: Tensor,
+    boxes: Tensor,
+    question: str,
+    max_tokens: int,
+    best: int = 5,
+) -> Reply:
+    """Asks a network in evaluation mode; a question without words is to it, as in training, one unknown word.
+
+    Args:
+        regions: features ``(N, D)``.
+        boxes: ``(N, 4)``, corners x1, y1, x2, y2 in pixels.
+        max_tokens: words of a question that the network was trained on; what is beyond is left out.
+        best: answers wanted.
+    """
+    words = tokenise(question)
+    read = words[:max_tokens]
+    device = next(network.parameters()).device
+    tokens = torch.tensor([vocabulary.encode(question, max_tokens) or [UNKNOWN]], device=device)
+    batch = regions[None].to(device), boxes[None].to(device)
+    maps: list[Tensor] = []
+    with network.flatten_image.register_forward_hook(
+        lambda flatten, inputs, output: maps.append(flatten.attention(*inputs))
+    ):
+        logits = network(
+            batch[0],
+            torch.ones(batch[0].shape[:2], dtype=torch.bool, device=device),
+            tokens,
+            torch.ones_like(tokens, dtype=torch.bool),
+            batch[1],
+        )
+    probabilities, indices = logits.squeeze(0).sigmoid().topk(min(best, logits.size(1)))
+    return Reply(
+        [(vocabulary.answers[i], p) for i, p in zip(indices.tolist(), probabilities.tolist(), strict=True)],
+        maps[0].squeeze(0).mean(-1).cpu(),
+        read,
+        len(words) - len(read),
+        [word for word in dict.fromkeys(read) if word not in vocabulary.word_index],
+    )

@@ -1,0 +1,261 @@
+"""Questions and annotations in the JSON files of VQA-v2 (https://visualqa.org/download.html).
+
+Read as well: VQA v1's open-ended files, of the same form, and Visual Genome's as mcan-vqa takes them, whose annotations
+have no types and fewer answers or one answer ten times.
+"""
+
+import json
+import mmap
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from model_space.errors import InputError
+
+ANSWER_TYPES = ("yes/no", "number", "other")
+UNTYPED = "untyped"
+"""the type of Visual Genome's questions and answers"""
+PEOPLE = 10  # who answered each question
+
+RELEASES = {"v1": 10, "v2": 1000}
+"""VQA's release → what it multiplies an image's id with to number the questions about the image"""
+
+QUESTION_FIELDS = {"question_id": int, "image_id": int, "question": str}
+ANNOTATION_FIELDS = {
+    "question_id": int,
+    "image_id": int,
+    "question_type": str,
+    "answer_type": str,
+    "multiple_choice_answer": str,
+    "answers": list,
+}
+
+
+class Mistake(NamedTuple):
+    """What is wrong in a file."""
+
+    what: str
+    where: str = ""
+    """the entry, or the first three of several"""
+    count: int | None = None
+    """of several"""
+
+    def __str__(self) -> str:
+        if self.count is not None:
+            return f"{self.count} {self.what}: {self.where}"
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+def read_questions(path: str | Path) -> list[dict]:
+    """The ``questions`` of a file: dicts with ``question_id``, ``image_id`` (int), and ``question`` (str).
+
+    Raises:
+        InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
+    """
+    entries = load_entries(path, "questions")
+    for mistake in question_mistakes(entries):
+        raise InputError(f"{path}: {mistake}")
+    return entries
+
+
+def read_annotations(path: str | Path) -> list[dict]:
+    """The ``annotations`` of a file: dicts with ``question_id``, ``image_id`` (int),
+    ``question_type``, ``answer_type``, ``multiple_choice_answer`` (str), and ``answers``, ten dicts with
+    ``answer`` (str) and nothing else, which equal answers share.
+
+    Where no annotation of the file has types, as in Visual Genome's, both are :data:`UNTYPED`, and one to ten answers
+    will do.
+
+    Raises:
+        InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
+    """
+    entries = load_entries(path, "annotations")
+    for mistake in annotation_mistakes(entries):
+        raise InputError(f"{path}: {mistake}")
+    return entries
+
+
+def load_entries(path: str | Path, kind: str) -> list:
+    """The list under the key ``kind`` of a JSON file, at least one entry, of any form.
+
+    Raises:
+        InputError: there is none.
+    """
+    shared: dict[str, dict] = {}
+
+    def answer_alone(entry: dict) -> dict:
+        """Four million answers with a dictionary each would take more than a gigabyte."""
+        answer = entry.get("answer")
+        return shared.setdefault(answer, {"answer": answer}) if isinstance(answer, str) else entry
+
+    hook = answer_alone if kind == "annotations" else None
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_hook=hook)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the {kind} file: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: line {error.lineno}, column {error.colno}: not JSON, or cut short: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON in UTF-8: {error}") from None
+
+    entries = content.get(kind) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        found = f"the keys {', '.join(map(short, content))}" if isinstance(content, dict) else "no JSON object"
+        raise InputError(f"{path}: not a file of {kind}: expected the key {kind!r}, found {found}")
+    if not entries:
+        raise InputError(f"{path}: holds no {kind}")
+    if kind == "questions" and isinstance(entries[0], dict) and "multiple_choices" in entries[0]:
+        raise InputError(
+            f"{path}: questions of VQA v1's multiple-choice task, which is not supported: "
+            "expected those of the open-ended one, in a file OpenEnded_mscoco_..._questions.json"
+        )
+    if kind == "annotations" and not any(
+        isinstance(entry, dict) and ("question_type" in entry or "answer_type" in entry) for entry in entries
+    ):
+        for entry in entries:
+            if isinstance(entry, dict):
+                entry["question_type"] = entry["answer_type"] = UNTYPED
+    return entries
+
+
+def question_mistakes(entries: list) -> Iterator[Mistake]:
+    whole = yield from _wrong_fields(entries, "questions", QUESTION_FIELDS)
+    if whole:
+        yield from _ids_twice(entries)
+
+
+def annotation_mistakes(entries: list) -> Iterator[Mistake]:
+    whole = yield from _wrong_fields(entries, "annotations", ANNOTATION_FIELDS)
+    if whole:
+        yield from _ids_twice(entries)
+        for annotation in entries:
+            for what in _wrong_answers(annotation):
+                yield Mistake(what, f"question {annotation['question_id']}")
+
+
+def has_fields(entry: Any, fields: dict[str, type]) -> bool:
+    return isinstance(entry, dict) and all(type(entry.get(field)) is kind for field, kind in fields.items())
+
+
+def _wrong_fields(entries: list, kind: str, fields: dict[str, type]) -> Generator[Mistake, None, bool]:
+    """Returns whether every entry has every field."""
+    whole = True
+    for place, entry in enumerate(entries):
+        for field, kind_of_value in fields.items():
+            value = entry.get(field) if isinstance(entry, dict) else None
+            if type(value) is not kind_of_value:
+                expected = {int: "a whole number", str: "text", list: "a list"}[kind_of_value]
+                whole = False
+                yield Mistake(f"{field} is {short(value)}, expected {expected}", f"{kind}[{place}]")
+    return whole
+
+
+def _ids_twice(entries: list) -> Iterator[Mistake]:
+    counts = Counter(entry["question_id"] for entry in entries)
+    if len(counts) < len(entries):
+        twice = [question_id for question_id, count in counts.items() if count > 1]
+        yield Mistake("question ids occur more than once", first_three(twice), len(twice))
+
+
+def _wrong_answers(annotation: dict) -> Iterator[str]:
+    kind, answers = annotation["answer_type"], annotation["answers"]
+    if kind not in ANSWER_TYPES and kind != UNTYPED:
+        yield f"answer_type is {short(kind)}, expected one of {', '.join(map(repr, ANSWER_TYPES))}"
+    if not (len(answers) == PEOPLE or (kind == UNTYPED and 0 < len(answers) < PEOPLE)):
+        yield (
+            f"{len(answers)} answers, expected those of {PEOPLE} people "
+            f"(a single answer may stand there {PEOPLE} times)"
+        )
+    if not all(isinstance(each, dict) and isinstance(each.get("answer"), str) for each in answers):
+        yield 'expected answers of the form {"answer": "text", ...}'
+
+
+def matched(
+    questions: list[dict], questions_path: str | Path, annotations: list[dict], annotations_path: str | Path
+) -> list[dict]:
+    """The annotations in the order of their questions.
+
+    Raises:
+        InputError: a question without annotation, an annotation without question, or one about another image.
+    """
+    for mistake in pairing_mistakes(questions, questions_path, annotations, annotations_path):
+        raise InputError(f"{questions_path} and {annotations_path} do not belong together: {mistake}")
+    by_id = {annotation["question_id"]: annotation for annotation in annotations}
+    return [by_id[question["question_id"]] for question in questions]
+
+
+def pairing_mistakes(
+    questions: list[dict], questions_path: str | Path, annotations: list[dict], annotations_path: str | Path
+) -> Iterator[Mistake]:
+    """Questions without annotation, annotations without question, pairs about two images."""
+    asked = {question["question_id"]: question["image_id"] for question in questions}
+    answered = {annotation["question_id"]: annotation["image_id"] for annotation in annotations}
+    missing, extra = asked.keys() - answered.keys(), answered.keys() - asked.keys()
+    if len(missing) == len(asked):
+        # By its ids, since a file of v1 may have the name of one of v2, and by its head, since ids do not tell a split.
+        releases = release(asked.items()), release(answered.items())
+        splits = split_name(questions_path), split_name(annotations_path)
+        for kind, (first, second) in {"release": releases, "split": splits}.items():
+            if first and second and first != second:
+                yield Mistake(
+                    f"the {kind} of the first is {first}, that of the second {second}: expected files of one {kind}"
+                )
+                return
+    if missing:
+        yield Mistake("questions have no annotation", first_three(missing), len(missing))
+    if extra:
+        yield Mistake("annotations have no question", first_three(extra), len(extra))
+    if other := [each for each in asked.keys() & answered.keys() if asked[each] != answered[each]]:
+        yield Mistake(
+            "questions are about one image in the first, another in the second", first_three(other), len(other)
+        )
+
+
+def release(ids: Iterable[tuple[int, int]]) -> str | None:
+    """The release of VQA that numbers questions like these, ``v1`` or ``v2``; None for other data.
+
+    Args:
+        ids: the id of each question and of its image.
+    """
+    ids = list(ids)
+    for name, factor in RELEASES.items():
+        if all(question_id // factor == image_id for question_id, image_id in ids):
+            return name
+    return None
+
+
+def one_release(ids: Mapping[Path, Iterable[tuple[int, int]]]) -> None:
+    """Refuses VQA v1 beside v2, which ask some of the same questions about the same images.
+
+    Args:
+        ids: questions file → the id of each question and of its image.
+
+    Raises:
+        InputError: one file is of v1 and another of v2.
+    """
+    of_release = {release(of_file): path for path, of_file in ids.items()}
+    if RELEASES.keys() <= of_release.keys():
+        raise InputError(
+            f"{of_release['v1']} is of VQA v1 and {of_release['v2']} of v2: expected questions of one release"
+        )
+
+
+def split_name(path: str | Path) -> str | None:
+    """``data_subtype`` of a file, such as ``train2014``, if it has one: it may stand before or after the entries."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = re.search(rb'"data_subtype"\s*:\s*"([^"]*)"', content)
+        return found[1].decode(errors="replace") if found else None
+
+
+def first_three(ids: Collection[int]) -> str:
+    return ", ".join(map(str, islice(sorted(ids), 3))) + (", ..." if len(ids) > 3 else "")
+
+
+def short(value: Any) -> str:
+    return "missing" if value is None else reprlib.repr(value)
