@@ -22,6 +22,7 @@ from model_space.errors import InputError
 from trainer.accuracy import Evaluator, most_frequent_answer, most_frequent_answer_of_form
 from trainer.callbacks import read_curve
 from trainer.data.splits import make_data
+from trainer.data.vectors import load_pipeline
 from trainer.data.vqa import read_annotations
 
 RESULTS = Path("results")
@@ -35,7 +36,9 @@ def run(config_file: Path, port: int | None, console: Console) -> None:
     settings = read_settings(shlex.split(config["trialCommand"])[-1])
     working_directory = config_file.parent / config["experimentWorkingDirectory"]
     make_data(settings.data)
-    console.print(f"data: {settings.data.train.questions.parent}")
+    console.print(f"data: {settings.data.train_parts[0].questions.parent}")
+    if settings.data.word_vectors:
+        load_pipeline(settings.data.word_vectors)  # what is wrong with it is said before any trial starts
     folder = search(config_file, config, working_directory, port, console)
     experiment = records.read(folder)
     RESULTS.mkdir(exist_ok=True)

@@ -181,8 +181,8 @@ def load_data(settings: DataSettings) -> Data:
     one_release({**ids, settings.val.questions: zip(val.question_ids, val.image_ids)})
     if val.feature_size != train.feature_size:
         raise InputError(
-            f"{settings.val.features}: features are {val.feature_size} wide, those of {settings.train.features} are "
-            f"{train.feature_size}"
+            f"{settings.val.features}: features are {val.feature_size} wide, those of "
+            f"{settings.train_parts[0].features} are {train.feature_size}"
         )
     return Data(train, val, train.sizes, vectors)
 
