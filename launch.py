@@ -8,6 +8,23 @@ import sys
 from io import TextIOWrapper
 from pathlib import Path
 
+TAKEN_BY = {
+    "config": ("search", "export"),
+    "experiment": ("export",),
+    "port": ("search",),
+    "settings": ("train", "val", "test", "answer", "export_onnx", "profile"),
+    "architecture": ("val", "test", "answer", "export_onnx"),
+    "output": ("test", "answer"),
+    "save_predictions": ("test",),
+    "image": ("answer",),
+    "question": ("answer",),
+    "picture": ("answer",),
+    "folder": ("train",),
+}
+"""option → actions that it is for; without an action it is a search"""
+GOES_ON = ("search", "train", "pack")
+"""what goes on where it was interrupted"""
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -73,7 +90,17 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.answer and (args.image is None or args.question is None):
         parser.error("--answer needs --image FEATURES and --question QUESTION")
+    chosen = next((name for name, given in vars(args).items() if given and name not in TAKEN_BY), "search")
+    for option, actions in TAKEN_BY.items():
+        if chosen not in actions and getattr(args, option) != parser.get_default(option):
+            named = " or ".join("a search" if each == "search" else flag(each) for each in actions)
+            parser.error(f"{flag(option)} goes with {named}")
+    args.action = chosen
     return args
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def main() -> None:
@@ -128,7 +155,7 @@ def main() -> None:
     except SearchFailed as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+        sys.exit("interrupted" + ("; the same command goes on from here" if args.action in GOES_ON else ""))
 
 
 if __name__ == "__main__":

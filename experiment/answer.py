@@ -13,7 +13,7 @@ from experiment.networks import check_width, load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from trainer.ask import Reply, ask
-from trainer.data.features import read_image
+from trainer.data.features import read_npz
 from trainer.whole_file import whole_file
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -52,10 +52,9 @@ def answer(
     question = question.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     settings = read_settings(settings_file)
     network, vocabulary = load_network(checkpoint, settings, architecture)
-    features, boxes = (each[: settings.data.max_regions] for each in read_image(image))
+    features, boxes, size = read_npz(image)
+    features, boxes = features[: settings.data.max_regions], boxes[: settings.data.max_regions]
     check_width(network, features.shape[1], checkpoint, str(image))
-    with np.load(image, allow_pickle=False) as file:
-        size = float(file["image_w"]), float(file["image_h"])
     photograph = None if photo is None else read_photo(photo, size)
 
     reply = ask(

@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from experiment.settings import read_settings
+from model_space.errors import InputError
 from trainer.data.answers import normalise
 from trainer.data.check import Finding, Report, SplitReport
 from trainer.data.check import check as look
 from trainer.data.splits import DataSettings, make_data
+from trainer.data.vectors import check_width
 from trainer.data.vocabulary import FIRST_WORDS, Vocabulary, tokenise
 
 WELL, WORTH_A_LOOK, STOPS = 0, 1, 2
@@ -32,7 +34,8 @@ def check(settings_file: Path, console: Console) -> int:
     Returns:
         The exit code: 0 where all is well, 1 where something is worth a look, 2 where something stops a training.
     """
-    data = read_settings(settings_file).data
+    settings = read_settings(settings_file)
+    data = settings.data
     make_data(data)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
@@ -44,6 +47,11 @@ def check(settings_file: Path, console: Console) -> int:
             bar.advance(tasks[what], seen)
 
         report = look(data, progress)
+    if report.word_vectors:
+        try:
+            check_width(report.word_vectors, settings.network.word_size)
+        except InputError as error:
+            report.findings.append(Finding("train", str(error), stops=True, count=1))
     console.print(splits_table(report.splits), soft_wrap=False)
     if report.vocabulary:
         console.print(words_table(report, report.vocabulary, data.max_tokens), soft_wrap=False)

@@ -44,11 +44,11 @@ def train(source: Path, settings_file: Path, folder: Path) -> None:
         data = load_data(settings.data)
     first = not Processes.of_torchrun().rank
     if first:
-        console.print(f"word vectors: {data.word_vectors or 'none, learned from scratch'}")
+        console.print(f"word vectors: {data.word_vectors or 'none, learned from scratch'}", markup=False)
     checkpoint = train_network(data, architecture, settings.train, folder, progress_bar=True)
     if not first:
         return  # the first process says what came of it
-    console.print(f"checkpoint: {checkpoint}")
+    console.print(f"checkpoint: {checkpoint}", markup=False)
     validate(checkpoint, settings_file, None, console)
 
 

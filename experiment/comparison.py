@@ -96,7 +96,8 @@ def _train(architecture: Architecture, folder: Path) -> None:
     checkpoint = train(_data, architecture, _settings.train, folder)
     seconds = time.monotonic() - start
     network, vocabulary, _ = load_trained(checkpoint)
-    accuracy = evaluate(network, load_split(_settings.data, _settings.data.final, vocabulary))
+    data = _settings.data
+    accuracy = evaluate(network, load_split(data, data.final, vocabulary), data.accuracy)
     result = {
         "overall": accuracy.overall,
         "per_answer_type": accuracy.per_answer_type,

@@ -15,7 +15,7 @@ from experiment.networks import load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from model_space.onnx_form import INPUTS, OPSET, OUTPUT, onnx_form
-from trainer.whole_file import whole_file
+from trainer.whole_file import check_writable, whole_file
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXPORTED = (3, 7, 5)
@@ -44,6 +44,7 @@ def export_onnx(
             __import__(package)
         except ModuleNotFoundError:
             raise InputError(f"--export-onnx: '{package}' is not installed: pip install {' '.join(PACKAGES)}") from None
+    check_writable(file)
     network, vocabulary = load_network(checkpoint, read_settings(settings_file), architecture)
     network = network.cpu()
     with whole_file(file) as partial:

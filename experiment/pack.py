@@ -29,7 +29,7 @@ def pack(settings_file: Path, console: Console) -> None:
     splits = [*data.train_parts, data.val, *([data.test] if data.test else [])]
     for source in dict.fromkeys(path for split in splits for path in split.feature_paths):
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[images]:,} images"),
             DownloadColumn(),
@@ -45,4 +45,5 @@ def pack(settings_file: Path, console: Console) -> None:
             was_there = packed_path(source).is_file()
             target = pack_features(source, seen)
         size = target.stat().st_size
-        console.print(f"{target}: {size / 1e9:.2f} GB" + (", was there already" if was_there else f", of {source}"))
+        of = ", was there already" if was_there else f", of {source}"
+        console.print(f"{target}: {size / 1e9:.2f} GB{of}", markup=False)

@@ -1,8 +1,10 @@
 """What these settings will take on this machine, before hours are spent: parameters, memory, disk, time; what does not
-fit, and what to change. Needs no data: what is not there is taken to be as VQA-v2 has it."""
+fit, and what to change. Needs no data: what is not there, nor made first as the embedded data is, is taken to be as
+VQA-v2 has it."""
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +21,7 @@ from model_space.architecture import Architecture, candidates, random_choices
 from model_space.network import DataSizes
 from trainer.data.features import open_packed, packed_path, read_image
 from trainer.data.questions import read_questions
-from trainer.data.splits import SplitSettings
+from trainer.data.splits import SplitSettings, make_data
 from trainer.plan import Cost, Shape, measure, search_steps, training_steps
 from trainer.search import BILEVEL, SearchSettings
 from trainer.train import TrainSettings
@@ -51,8 +53,8 @@ class Split:
     images: int
     counted: bool
     """in its files; else they are not there"""
-    packed: bool
-    """whether its features are already"""
+    unpacked: frozenset[Path]
+    """where its features are that are not packed yet"""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ def plan(settings_file: Path, console: Console) -> None:
         InputError: the settings are wrong, or a file of questions that is there is; nothing fits into the device.
     """
     settings = read_settings(settings_file)
-    splits = [sized(split) for split in settings.data.train_parts]
-    val = sized(settings.data.val)
-    shape = Shape(sizes_of(settings), settings.data.max_tokens, settings.data.max_regions, settings.data.trim)
+    data = settings.data
+    make_data(data)
+    splits = {files: sized(files) for files in (*data.train_parts, data.val, *([data.test] if data.test else []))}
+    shape = Shape(sizes_of(settings), data.max_tokens, data.max_regions, data.trim)
     fields = settings.fields(NO_DATA)
     searched = bool(candidates(fields))
     architecture = Architecture(fields, random_choices(fields, settings.train.seed) if searched else {})
@@ -93,15 +96,16 @@ def plan(settings_file: Path, console: Console) -> None:
         with console.status("steps of the search"):
             steps = search_steps(settings.fields(shape.sizes), settings.search)
             costs["search"] = measure(shape, settings.search.batch_size, steps)
-    console.print(costs_table(settings, costs, sum(split.questions for split in splits), val.questions))
-    console.print(splits_table([*splits, val], shape.sizes))
+    questions = sum(splits[part].questions for part in data.train_parts)
+    console.print(costs_table(settings, costs, questions, splits[data.val].questions))
+    console.print(splits_table(splits.values(), shape.sizes))
     console.print(f"On {device()}.")
     measured = costs["training"]
     console.print(
         f"From steps of {measured.small.questions} and {measured.large.questions} made-up questions, with "
         f"{shape.sizes.words:,} words, {shape.sizes.answers:,} answers and features {shape.sizes.feature_size:,} wide."
     )
-    found = needs(settings, costs, [*splits, val], shape.sizes)
+    found = needs(settings, costs, splits, shape.sizes)
     console.print(needs_table(found))
     misfits = [f"does not fit: {need.misfit}" for need in found if need.misfit]
     for sentence in misfits or ["All of it fits."]:
@@ -111,13 +115,13 @@ def plan(settings_file: Path, console: Console) -> None:
 def sized(split: SplitSettings) -> Split:
     """How many questions and images a split has: counted, or else the official numbers of a file of its name."""
     path = split.questions
-    packed = all(packed_path(each).is_file() for each in split.feature_paths)
+    unpacked = frozenset(each for each in split.feature_paths if not packed_path(each).is_file())
     if path.exists():
         questions = read_questions(path)
         images = {question["image_id"] for question in questions}
-        return Split(short(path), len(questions), len(images), True, packed)
+        return Split(short(path), len(questions), len(images), True, unpacked)
     known = next((numbers for name, numbers in OFFICIAL.items() if name in path.name), OFFICIAL["train2014"])
-    return Split(short(path), *known, False, packed)
+    return Split(short(path), *known, False, unpacked)
 
 
 def short(path: Path) -> str:
@@ -176,7 +180,7 @@ def section_of(settings: Settings, name: str) -> tuple[SearchSettings | TrainSet
     return (settings.search, 1) if name == "search" else (settings.train, settings.train.accumulate)
 
 
-def splits_table(splits: list[Split], sizes: DataSizes) -> Table:
+def splits_table(splits: Iterable[Split], sizes: DataSizes) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("questions of", no_wrap=True)
     for title in ("questions", "images", "packed", ""):
@@ -192,7 +196,19 @@ def packed(split: Split, sizes: DataSizes) -> float:
     return split.images * MEAN_REGIONS * 2 * sizes.feature_size
 
 
-def needs(settings: Settings, costs: dict[str, Cost], splits: list[Split], sizes: DataSizes) -> list[Need]:
+def to_pack(splits: Iterable[Split], sizes: DataSizes) -> float:
+    """Bytes that all features take which are not packed yet; those that several splits share are counted once."""
+    total, counted = 0.0, frozenset()
+    for split in sorted(splits, key=lambda split: len(split.unpacked)):  # Visual Genome's are those of two others
+        if split.unpacked - counted:
+            total += packed(split, sizes)
+        counted |= split.unpacked
+    return total
+
+
+def needs(
+    settings: Settings, costs: dict[str, Cost], splits: dict[SplitSettings, Split], sizes: DataSizes
+) -> list[Need]:
     """Of memory and disk; of the disk as if all features were to be packed."""
     found = []
     for name, cost in costs.items():
@@ -201,11 +217,12 @@ def needs(settings: Settings, costs: dict[str, Cost], splits: list[Split], sizes
         found.append(Need(f"memory, {name}", need, memory_of_device(), less_memory(settings, name, cost)))
     checkpoints = 2 * CHECKPOINT * sum(cost.parameters for cost in costs.values())
     folder = existing(settings.data.val.feature_paths[0])
+    read = {*settings.data.train_parts, settings.data.val}
     return [
         *found,
         Need(
             "host memory, while questions are read",
-            READING * sum(split.questions for split in splits),
+            READING * sum(splits[files].questions for files in read),
             psutil.virtual_memory().available,
             "close other programs, or train on fewer parts (data.train)",
         ),
@@ -217,7 +234,7 @@ def needs(settings: Settings, costs: dict[str, Cost], splits: list[Split], sizes
         ),
         Need(
             "disk, features still to be packed",
-            sum(packed(split, sizes) for split in splits if not split.packed),
+            to_pack(splits.values(), sizes),
             shutil.disk_usage(folder).free,
             "train on the .npz files as they are, with data.workers",
         ),

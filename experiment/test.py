@@ -46,7 +46,8 @@ def test(
         raise InputError(f"{settings_file}: data.test is missing: the questions and features to be answered")
     if save_predictions is not None and save_predictions.suffix != SUFFIX:
         raise InputError(f"{save_predictions}: a file of predictions is called so: {save_predictions.stem}{SUFFIX}")
-    check_writable(file)
+    for written in filter(None, (file, save_predictions)):
+        check_writable(written)
     saved = [SavedPredictions.load(path) for path in sources if path.suffix == SUFFIX]
     checkpoints = [path for path in sources if path.suffix != SUFFIX]
     loaded = [load_network(path, settings, architecture) for path in checkpoints]

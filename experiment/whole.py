@@ -36,7 +36,7 @@ def run(config_file: Path, port: int | None, console: Console) -> None:
     settings = read_settings(shlex.split(config["trialCommand"])[-1])
     working_directory = config_file.parent / config["experimentWorkingDirectory"]
     make_data(settings.data)
-    console.print(f"data: {settings.data.train_parts[0].questions.parent}")
+    console.print(f"data: {settings.data.train_parts[0].questions.parent}", markup=False)
     if settings.data.word_vectors:
         load_pipeline(settings.data.word_vectors)  # what is wrong with it is said before any trial starts
     folder = search(config_file, config, working_directory, port, console)
@@ -170,7 +170,7 @@ def report(found: Architecture, settings: Settings, folder: Path, console: Conso
         "most frequent of form": most_frequent_answer_of_form(training, annotations),
     }
     rows = []
-    evaluator = Evaluator(annotations)
+    evaluator = Evaluator(annotations, settings.data.accuracy)
     for name, answers in floors.items():
         accuracy = evaluator(answers)
         rows.append(Row(name, accuracy.overall, accuracy.per_answer_type))

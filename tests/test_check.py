@@ -155,6 +155,13 @@ def test_files_that_cannot_be_read_do_not_hide_the_others(official, tmp_path):
     assert len(said) == 5  # not that the images of test2015 have no features
 
 
+def test_a_validation_split_without_answers(official):
+    data = splits(official)
+    stops, look, _ = looked_at(data | {"val": data["val"] | {"annotations": None}})
+    assert not look
+    assert stops == {("val", "no annotations are named, by which the accuracy of an epoch is measured"): (1, [])}
+
+
 def test_packed_features(official):
     train = sorted(official.train.features.iterdir())
     image_id = int(train[0].name.split("_")[-1].split(".")[0])
@@ -265,6 +272,9 @@ def test_the_command(official, tmp_path):
     pipeline.vocab.set_vector("the", np.ones(4, "f4"))
     pipeline.to_disk(tmp_path / "vectors")
     settings.write_text(settings.read_text().replace("word_vectors: null", f"word_vectors: {tmp_path / 'vectors'}"))
+    code, text = run()
+    assert code == 2 and "expected word_size: 4" in " ".join(text.split())
+    settings.write_text(settings.read_text() + "network: {word_size: 4}\n")
     code, text = run()
     assert code == 0 and re.search(r"vectors, 4 wide: 1 of \d+ words have a vector", " ".join(text.split()))
 

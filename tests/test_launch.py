@@ -92,6 +92,35 @@ def test_help_fits_a_screen_and_actions_exclude_each_other():
     assert refused.returncode == 2 and "not allowed with" in refused.stderr
 
 
+def test_an_interrupted_action_says_whether_it_goes_on(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    for name, arguments in {"pack": ["--pack", "s.yml"], "search": [], "plan": ["--plan", "s.yml"]}.items():
+        monkeypatch.setattr(f"experiment.commands.{name}", interrupted)
+        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            launch.main()
+        assert ("goes on from here" in ended.value.code) == (name != "plan")
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ("--train a --output b", "--output goes with --test or --answer"),
+        ("--question what?", "--question goes with --answer"),
+        ("--check a --settings b", "--settings goes with --train or --val or --test"),
+        ("--val a --save-predictions b", "--save-predictions goes with --test"),
+        ("--train a --experiment b", "--experiment goes with --export"),
+        ("--plan a --config b", "--config goes with a search or --export"),
+        ("--answer a --image b", "--answer needs --image FEATURES and --question QUESTION"),
+    ],
+)
+def test_an_option_of_another_action_is_refused(monkeypatch, capsys, arguments, said):
+    code, out, err = run(monkeypatch, capsys, *arguments.split())
+    assert code == 2 and said in err and not out
+
+
 @pytest.mark.parametrize(
     "version, system, machine, said",
     [

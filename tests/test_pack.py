@@ -248,6 +248,13 @@ def test_wrong_images(folder, changes, message):
     assert len(open_packed(pack(folder))[1]) == 119
 
 
+def test_folders_without_any_byte_of_features(tmp_path):
+    (folder := tmp_path / "empty").mkdir()
+    refused("empty: no features in it: expected files like COCO_train2014_", folder)
+    (folder / "COCO_train2014_000000000007.jpg.npz").touch()
+    refused("COCO_train2014_000000000007.jpg.npz: broken, or not an .npz", folder)
+
+
 def test_broken_archives(folder):
     _, archive, tsv = kinds(folder)
     for path in (archive, tsv):
@@ -271,6 +278,7 @@ def test_broken_archives(folder):
         (b"image_id\timage_w", "line 1: 2 columns, expected image_id, image_w"),
         (b"seven\t1\t1\t1\tAAAA\tAAAA", "line 1: image_id is 'seven', expected a number"),
         (b"7\t1\t1\t2\tAAAA\tAAAA", "line 1: not of numbers and float32 in base64"),
+        (b"7\t1\t1\tinf\tAAAA\tAAAA", "line 1: not of numbers and float32 in base64"),
         (b"7\t1\t1\t1\t???\tA", "line 1: not of numbers and float32 in base64"),
         (b"7\t1\t0\t1\t" + b"A" * 22 + b"==\tAAAAAA==", "line 1: image_h is 0.0"),
     ],
@@ -317,13 +325,15 @@ def test_a_folder_that_has_more_by_now(folder):
 def test_the_action_packs_what_the_settings_name(tmp_path, capsys):
     from rich.console import Console
 
-    files = write_official(tmp_path, vg=10)
+    folder = tmp_path / "[b]" / "data[" / "i]"  # rich takes these for styles, and would stop at the second
+    files = write_official(folder, vg=10)
     settings = tmp_path / "settings.yml"
-    split = "{{questions: {0.questions}, annotations: {0.annotations}, features: {1}}}"
-    vg = split.format(files.vg, f"[{files.train.features}, {files.val.features}]")
-    train, val = (split.format(each, each.features) for each in files[:2])
+    split = "{{questions: '{0.questions}', annotations: '{0.annotations}', features: {1}}}"
+    vg = split.format(files.vg, f"['{files.train.features}', '{files.val.features}']")
+    train, val = (split.format(each, f"'{each.features}'") for each in files[:2])
     settings.write_text(f"data:\n  train: [{train}, {vg}]\n  val: {val}\nspace: {{name: mcan}}\n")
-    for said in ("GB, of", "was there already"):
+    for ending in ("GB, of", "was there already"):
         pack_action(settings, Console(width=500))
-        assert capsys.readouterr().out.count(said) == 2
-    assert {path.name for path in tmp_path.glob("*.safetensors")} == {"train2014.safetensors", "val2014.safetensors"}
+        said = capsys.readouterr().out
+        assert said.count(ending) == 2 and str(folder / "train2014.safetensors") in said
+    assert {path.name for path in folder.glob("*.safetensors")} == {"train2014.safetensors", "val2014.safetensors"}

@@ -55,13 +55,25 @@ def test_a_plan_counts_what_is_there(settings_file, tmp_path):
     ]
 
 
+def test_a_plan_counts_the_embedded_data_before_it_was_ever_made(settings_file):
+    content = yaml.safe_load(settings_file.read_text())
+    digits = yaml.safe_load((Path(__file__).parents[1] / "settings/digits.yml").read_text())["data"]
+    digits["digits"] |= {"train_scenes": 8, "val_scenes": 4, "test_scenes": 4}
+    text = yaml.safe_dump(content | {"data": digits})
+    settings_file.write_text(text.replace("data/digits", str(settings_file.parent / "digits")))
+    text = said(settings_file)
+    assert "not there" not in text and "features 69 wide" in text
+
+
 def test_a_plan_knows_what_is_packed(settings_file, tmp_path):
     write_official(tmp_path / "vqa2", images=(12, 6, 6), questions=(40, 20, 20), feature_size=16)
     for name in ("train2014", "val2014"):
         pack(tmp_path / "vqa2" / name)
     shutil.rmtree(tmp_path / "vqa2" / "val2014")
     settings = read_settings(settings_file)
-    assert plan.sized(settings.data.train).packed and plan.sized(settings.data.val).packed
+    test = tmp_path / "vqa2" / "test2015"
+    unpacked = [plan.sized(split).unpacked for split in (settings.data.train, settings.data.val, settings.data.test)]
+    assert unpacked == [frozenset(), frozenset(), {test}]
     assert plan.sizes_of(settings).feature_size == 16
 
 
@@ -98,7 +110,10 @@ def test_what_does_not_fit_and_what_to_change(settings_file, monkeypatch):
     monkeypatch.setattr(plan, "memory_of_device", lambda: 10e9)
 
     def misfits(settings=settings, **costs: Cost) -> list[str]:
-        needs = plan.needs(settings, costs, [plan.Split("train2014", 443_757, 82_783, False, False)], sizes)
+        data = settings.data
+        train = plan.Split("train2014", 443_757, 82_783, False, frozenset({data.train.features}))
+        splits = {data.train: train, data.val: plan.Split("val2014", 1, 1, True, frozenset())}
+        needs = plan.needs(settings, costs, splits, sizes)
         return [need.misfit for need in needs if need.misfit and need.of.startswith(("memory", "disk"))]
 
     assert misfits(training=cost(9), search=cost(10)) == []
@@ -113,3 +128,15 @@ def test_what_does_not_fit_and_what_to_change(settings_file, monkeypatch):
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
     (said,) = misfits(training=cost(9))
     assert said.startswith("disk, features still to be packed: 12.5 GB needed, 1.0 GB there: train on the .npz files")
+
+
+def test_features_that_several_splits_share_are_packed_once():
+    """As in train+val+vg, val itself among them; those of the test split are packed too."""
+    settings = read_settings(Path(__file__).parents[1] / "settings/vqa2/mcan_large.yml")
+    data = settings.data
+    splits = {files: plan.sized(files) for files in (*data.train_parts, data.val, data.test)}
+    images = plan.to_pack(splits.values(), plan.ASSUMED) / (plan.MEAN_REGIONS * 2 * 2048)
+    assert images == 82_783 + 40_504 + 81_434
+    questions = 443_757 + 214_354 + 485_000  # val is read once, test not at all
+    needed = {need.of: need.needed for need in plan.needs(settings, {}, splits, plan.ASSUMED)}
+    assert needed["host memory, while questions are read"] == plan.READING * questions

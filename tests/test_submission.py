@@ -143,6 +143,17 @@ def test_other_mistakes_are_one_line(checkpoints, settings, tiny_data_settings, 
         answer_test(checkpoints, settings_file(settings, no_test, name="mcan"), tmp_path / "x.json", None, console)
 
 
+def test_where_nothing_can_be_written_is_said_before_any_question_is_answered(
+    checkpoints, settings, tmp_path, console, monkeypatch
+):
+    monkeypatch.setattr("experiment.test.load_network", lambda *arguments: pytest.fail("a network was loaded"))
+    (tmp_path / "a.safetensors").mkdir()
+    for file, kept in ((tmp_path, None), (tmp_path / "x.json", tmp_path / "a.safetensors")):
+        with pytest.raises(InputError, match="cannot be written: is a folder"):
+            answer_test(checkpoints, settings, file, kept, console)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".yml"] == ["a.safetensors"]
+
+
 def test_features_of_another_width(checkpoints, tiny_data_settings, tmp_path, console):
     wide = SplitSettings(**write_split(tmp_path, "wide", 12, 24, feature_size=13, seed=3)._asdict())
     file = settings_file(

@@ -11,7 +11,7 @@ from model_space.errors import InputError
 from model_space.mcan import MCANSettings
 from model_space.stacked import StackedSettings
 from trainer.callbacks import load_checkpoint, read_curve
-from trainer.data.splits import load_split
+from trainer.data.splits import load_data, load_split
 from trainer.evaluate import answers, evaluate, mean_soft_accuracy
 from trainer.module import OptimizerSettings
 from trainer.train import TrainSettings, load_trained, train
@@ -72,6 +72,14 @@ def test_a_folder_belongs_to_one_training(tiny_data, tmp_path):
         train(tiny_data, architecture_of(FORMS[2]), settings(epochs=1), tmp_path)
     with pytest.raises(InputError, match="another 'train'"):
         train(tiny_data, architecture_of(FORMS[0]), settings(epochs=1, lr=1e-2), tmp_path)
+    with pytest.raises(InputError, match=r"run\.json: no folder can be made there: File exists"):
+        train(tiny_data, architecture_of(FORMS[0]), settings(epochs=1), tmp_path / "run.json")
+
+
+def test_a_validation_split_without_answers_is_refused_before_the_training(tiny_data_settings):
+    unknown = tiny_data_settings.val.model_copy(update={"annotations": None})
+    with pytest.raises(InputError, match=r"data\.val\.annotations is missing"):
+        load_data(tiny_data_settings.model_copy(update={"val": unknown}))
 
 
 def test_what_is_no_checkpoint_is_refused(tiny_data, tmp_path):

@@ -10,11 +10,16 @@ import pytest
 import yaml
 from conftest import tiny_network, tiny_space
 
+from experiment import comparison
 from experiment.comparison import rivals
+from experiment.settings import read_settings
 from model_space.architecture import Architecture, random_choices
+from model_space.mcan import MCANSettings
 from model_space.stacked import StackedSettings
+from trainer.accuracy import Accuracy
 
 ROOT = Path(__file__).parents[1]
+NOTHING = Accuracy(0.0, {}, {}, {})
 
 
 @pytest.fixture
@@ -72,6 +77,19 @@ def test_the_whole_search_and_once_more(config):
     (folder / "architecture.json").unlink()
     launch(config, "--export", "best.json", "--experiment", architecture.provenance["experiment"])
     assert Architecture.load(folder / "best.json") == architecture
+
+
+def test_networks_are_compared_by_the_accuracy_that_the_settings_name(config, tmp_path, monkeypatch):
+    settings = read_settings(config.with_name("settings.yml"))
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"accuracy": "mcan"})})
+    variants = []
+    monkeypatch.setattr(comparison, "load_trained", lambda checkpoint: (None, None, None))
+    monkeypatch.setattr(comparison, "load_split", lambda *arguments: None)
+    monkeypatch.setattr(comparison, "train", lambda *arguments: None)
+    monkeypatch.setattr(comparison, "evaluate", lambda network, split, variant: variants.append(variant) or NOTHING)
+    comparison._begin(1, settings)
+    comparison._train(Architecture(tiny_space(MCANSettings(layers=1)), {}), tmp_path)
+    assert variants == ["mcan"]
 
 
 def test_rivals_are_of_similar_size():

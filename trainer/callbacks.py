@@ -209,9 +209,12 @@ def same_run(folder: Path, run: dict) -> None:
     """Notes what a folder is used for.
 
     Raises:
-        InputError: it was used for something else.
+        InputError: it was used for something else, or cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: no folder can be made there: {error.strerror}") from None
     path = folder / RUN
     if not path.exists():
         write_text(path, json.dumps(run, indent=1) + "\n")

@@ -112,7 +112,7 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
         )
     if folder is not None:
         described = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
-        same_run(folder, {"space": space.model_dump(mode="json"), "search": described} | data.words)
+        same_run(folder, {"space": space.model_dump(mode="json"), "search": described} | data.stated)
     torch.manual_seed(settings.seed)
     strategy = build_strategy(settings)
     bilevel = settings.strategy in BILEVEL

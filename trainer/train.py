@@ -95,7 +95,7 @@ def train(
         raise InputError(
             f"train.batch_size: {settings.batch_size} is more than the {len(data.train)} training questions"
         )
-    same_run(folder, run | data.words)
+    same_run(folder, run | data.stated)
     steps = min(len(batches), settings.steps_per_epoch or len(batches))
     batches.sampler.divide(settings.accumulate, processes.rank, processes.world_size)
     module = VQAModule(settings, steps, parts)

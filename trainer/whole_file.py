@@ -36,6 +36,8 @@ def check_writable(path: Path) -> None:
     Raises:
         InputError: no file can be made there.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written: is a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _beside(path).touch()

@@ -127,6 +127,8 @@ def check(settings: DataSettings, progress: Progress = lambda what, total, seen:
     for split in splits:
         _read_entries(split, findings, progress)
     _compare(splits, findings)
+    if settings.val.annotations is None:
+        findings.add("val", "no annotations are named, by which the accuracy of an epoch is measured", "")
     vocabulary = _vocabulary(settings, [split for split in splits if split.name.startswith("train")], findings)
     vectors = None
     if settings.word_vectors:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_space.errors import InputError
 
-FORMAT = 3  # of what generate() writes; goes up whenever the same settings give other bytes
+FORMAT = 4  # of what generate() writes; goes up whenever the same settings give other bytes
 STATED = "digits.json"  # says which settings a folder was made with; written last
 
 WIDTH, HEIGHT = 320, 240  # of the canvas, in pixels

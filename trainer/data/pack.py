@@ -118,7 +118,8 @@ def pack(source: Path, seen: Seen = lambda images, looked_at, total: None) -> Pa
         raise InputError(f"{source}: cannot be packed: expected a folder of .npz or a file {', '.join(ARCHIVES)}")
     with Partial(target) as packed:
         total = _bytes(source)
-        _leave_room(source, target, total, packed.size)
+        if total:
+            _leave_room(source, target, total, packed.size)
         try:
             for entry, image in _read_ahead(_entries(source, packed.has)):
                 if image:
@@ -405,7 +406,7 @@ def _of_line(cells: list[bytes], where: str) -> Image:
         width, height, regions = (np.array(float(cell)) for cell in cells[1:4])
         boxes, features = (np.frombuffer(binascii.a2b_base64(cell), np.float32) for cell in cells[4:])
         x, bbox = features.reshape(int(regions), -1).T, boxes.reshape(int(regions), -1)
-    except ValueError as error:  # binascii's are of this kind
+    except (ValueError, OverflowError) as error:  # binascii's are of the first kind
         raise InputError(f"{where}: not of numbers and float32 in base64: {one_line(error)}") from None
     return checked(x, bbox, width, height, where)
 

@@ -106,9 +106,10 @@ class Data:
         return self.train.vocabulary
 
     @property
-    def words(self) -> dict[str, str | None]:
+    def stated(self) -> dict[str, int | str | None]:
         """What a run that goes on must find again."""
         return {
+            "training questions": len(self.train),
             "vocabulary": self.vocabulary.digest,
             "word_vectors": self.word_vectors and self.word_vectors.source,
         }
@@ -161,8 +162,10 @@ def load_data(settings: DataSettings) -> Data:
     """Reads train and val; the vocabulary is that of train.
 
     Raises:
-        InputError: a file is missing or wrong, or the two splits' features differ in width.
+        InputError: a file is missing or wrong, val has no annotations, or the two splits' features differ in width.
     """
+    if settings.val.annotations is None:
+        raise InputError("data.val.annotations is missing: no epoch's accuracy could be measured")
     make_data(settings)
     parts = {part: Entries.read(part.questions, part.annotations) for part in settings.train_parts}
     if settings.vocabulary is not None:

@@ -93,10 +93,19 @@ def start_embedding(network: nn.Module, words: WordVectors) -> None:
         InputError: the embedding has another width.
     """
     weight = network.question_encoder.embedding.weight
+    check_width(words, weight.shape[1])
+    weight.copy_(words.vectors)
+
+
+def check_width(words: WordVectors, word_size: int) -> None:
+    """Holds the width of vectors against that of an embedding.
+
+    Raises:
+        InputError: it is another.
+    """
     width = words.vectors.shape[1]
-    if weight.shape[1] != width:
+    if width != word_size:
         raise InputError(
-            f"network.word_size is {weight.shape[1]}, but the vectors of data.word_vectors ({words.source}) are "
+            f"network.word_size is {word_size}, but the vectors of data.word_vectors ({words.source}) are "
             f"{width} wide: expected word_size: {width}"
         )
-    weight.copy_(words.vectors)
