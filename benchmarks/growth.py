@@ -60,20 +60,19 @@ def supernet(cells: int, nodes: int, candidates: int, hidden: int) -> nn.Module:
         return Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(fields.build())
 
 
-def side_of(regions: int, shift: list[int], **sizes: int) -> tuple[Side, int]:
-    """A step of such a supernet, at the balanced sample that ``shift`` says, and its arithmetic."""
+def side_of(regions: int, **sizes: int) -> tuple[Side, list, int]:
+    """A step of such a supernet, its choices, and its arithmetic."""
     network = supernet(**sizes)
-    choices = choices_of(network)
     # The first image has them all.
     counts = (region_counts(BATCH) * regions / 100).clip(1).astype(int)
     counts[-1] = regions
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    batches = [batch_of(counts, regions)]
-    step = training_step(network, batches, optimizer, nullcontext, lambda: set_balanced_sample(choices, *shift))
-    side = Side("", step)
+    side = Side("", training_step(network, [batch_of(counts, regions)], optimizer, nullcontext))
+    choices = choices_of(network)
+    set_balanced_sample(choices, 0)
     with Products() as products:
         side()
-    return side, products.flops
+    return side, choices, products.flops
 
 
 def exponent(values: tuple[int, ...], costs: list[float]) -> float:
@@ -86,16 +85,20 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     table = Table("varied", "values", "ms a step", "exponent", "of arithmetic")
     for varied, values in VALUES.items():
-        shift = [0]
-        measured = [side_of(shift=shift, **(BASE | {varied: value})) for value in values]
-        alternate([side for side, _ in measured], rounds, lambda round, shift=shift: shift.__setitem__(0, round))
-        seconds = [side.median for side, _ in measured]
+        measured = [side_of(**(BASE | {varied: value})) for value in values]
+
+        def resample(shift: int, each=tuple(choices for _, choices, _ in measured)) -> None:
+            for choices in each:
+                set_balanced_sample(choices, shift)
+
+        alternate([side for side, _, _ in measured], rounds, resample)
+        seconds = [side.median for side, _, _ in measured]
         table.add_row(
             varied,
             ", ".join(map(str, values)),
             ", ".join(f"{1000 * each:.0f}" for each in seconds),
             f"{exponent(values, seconds):.2f}",
-            f"{exponent(values, [flops for _, flops in measured]):.2f}",
+            f"{exponent(values, [flops for _, _, flops in measured]):.2f}",
         )
         del measured
     base = ", ".join(f"{name} {value}" for name, value in BASE.items())

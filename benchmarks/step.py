@@ -179,9 +179,13 @@ class Products(TorchDispatchMode):
 
 
 def training_step(
-    network: nn.Module, batches: list[list[Tensor]], optimizer: torch.optim.Optimizer, autocast, draw: Step
+    network: nn.Module,
+    batches: list[list[Tensor]],
+    optimizer: torch.optim.Optimizer,
+    autocast,
+    draw: Step = lambda: None,
 ) -> Step:
-    """A step on each of the batches."""
+    """A step on each of the batches, with a sample of its own that ``draw`` sets."""
     device = next(network.parameters()).device
     batches = [[part.to(device) for part in batch] for batch in batches]
     targets = torch.rand(len(batches[0][0]), DATA.answers, device=device)

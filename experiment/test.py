@@ -11,9 +11,9 @@ from experiment.networks import check_width, load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from trainer.accuracy import Evaluator
+from trainer.data.questions import read_annotations, read_questions
 from trainer.data.splits import load_split, make_data
 from trainer.data.vocabulary import Vocabulary
-from trainer.data.vqa import read_annotations, read_questions
 from trainer.predictions import SUFFIX, SavedPredictions, ensemble, saving
 from trainer.submission import write_submission
 from trainer.whole_file import check_writable

@@ -21,9 +21,9 @@ from model_space.architecture import Architecture
 from model_space.errors import InputError
 from trainer.accuracy import Evaluator, most_frequent_answer, most_frequent_answer_of_form
 from trainer.callbacks import read_curve
+from trainer.data.questions import read_annotations
 from trainer.data.splits import make_data
 from trainer.data.vectors import load_pipeline
-from trainer.data.vqa import read_annotations
 
 RESULTS = Path("results")
 SAID = {"loss": "loss", "temperature": "temp.", "entropy": "entropy"}

@@ -352,14 +352,15 @@ def _padding(mask: Tensor, kind: torch.dtype, multiple: int) -> Tensor | None:
     """What is added to the scores of keys for a mask ``(B, M)``: ``(B, 1, 1, M)``, with room behind each row up to a
     multiple of elements; None, on a CPU, where all keys are real (a GPU would have to be waited for)."""
     known = _paddings.setdefault(mask, {})
-    if (kind, multiple) not in known:
+    key = kind, multiple, 0 if mask.is_inference() else mask._version  # a mask may be changed in place
+    if key not in known:
         padding = None
         if mask.is_cuda or not mask.all():
             batch, keys = mask.shape
             padding = torch.zeros(batch, keys + -keys % multiple, dtype=kind, device=mask.device)[:, :keys]
             padding = padding.masked_fill_(~mask, MASKED)[:, None, None]
-        known[kind, multiple] = padding
-    return known[kind, multiple]
+        known[key] = padding
+    return known[key]
 
 
 class _Attention(torch.autograd.Function):

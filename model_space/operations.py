@@ -148,6 +148,7 @@ class _AttentionResidual(nn.Module):
 
 
 def attended_together(operations: Sequence[_AttentionResidual], x: Tensor, y: Tensor | None, mask: Tensor) -> Tensor:
+    """What ``together`` of an attention is, with the mask of what is attended to; ``y`` is None for ``x`` itself."""
     drop, attention = operations[0].channel_dropout, operations[0].attention
     layers = [operation.attention.layers for operation in operations]
     y = None if y is None else drop(y)

@@ -98,7 +98,6 @@ class Recurrent(nn.Module):
             candidates = {name: Activation(index) for index, name in enumerate(ACTIVATIONS)}
             return each_step(LayerChoice(candidates, label=label))
 
-        self.captured: dict = {}
         self.hidden = hidden
         self.weight0 = weight(word_size + hidden)
         self.weights = nn.ParameterList(weight(hidden) for _ in range(settings.nodes))
@@ -123,7 +122,7 @@ class Recurrent(nn.Module):
         plan, choices = self.read_choices(words.size(1))
         tensors = mask, products.transpose(0, 1), weight_state, *choices, *self.weights
         if words.is_cuda and torch.is_grad_enabled():
-            return replayed(self.captured, plan, *tensors)
+            return replayed(self, plan, *tensors)
         return sequence(plan, *tensors)
 
     def read_choices(self, time_steps: int) -> tuple[Plan, list[Tensor]]:

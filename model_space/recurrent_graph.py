@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Hashable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from model_space.functional import without_autocast
@@ -72,8 +72,13 @@ class Replayed(torch.autograd.Function):
         return None, *(each if each is None else each.clone() for each in captured.gradients[1:])
 
 
-def replayed(known: dict[Hashable, Captured], plan: Plan, *tensors: Tensor) -> Tensor:
-    """:func:`model_space.recurrent_sequence.sequence` with gradients; ``known`` keeps what was captured."""
+_captured: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Captured]] = weakref.WeakKeyDictionary()
+"""by the module that asks: beside it and not in it, since a graph can be neither copied nor saved"""
+
+
+def replayed(owner: nn.Module, plan: Plan, *tensors: Tensor) -> Tensor:
+    """:func:`model_space.recurrent_sequence.sequence` with gradients; what is captured is kept for ``owner``."""
+    known = _captured.setdefault(owner, {})
     with without_autocast("cuda"):
         key = repr(plan), *((tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors)
         if key not in known:

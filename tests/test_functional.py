@@ -67,6 +67,14 @@ def test_gradients_are_those_of_finite_differences():
     assert gradcheck(feed_forward, (x,))
 
 
+def test_a_mask_that_is_changed_in_place_hides_what_it_masks_then():
+    operation, x, real = SelfAttention(24, 3, 0.0).double(), features(5), mask(5, 5).clone()
+    whole = operation(x, real)
+    real[:, 3:] = False
+    torch.testing.assert_close(operation(x, real)[:, :3], operation(x[:, :3], real[:, :3]))
+    assert not torch.allclose(operation(x, real), whole)
+
+
 def test_std_layer_norm_of_a_constant_row_is_its_bias():
     norm = StdLayerNorm(8)
     norm.bias.data.uniform_()

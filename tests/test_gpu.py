@@ -16,7 +16,9 @@ from trainer.search import SearchSettings, search
 from trainer.strategies.snas import Snas
 from trainer.strategies.supernet import at_sample
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="compares what runs on a GPU, and torch finds none here"
+)
 
 
 def encoder(**changes) -> RecurrentSettings:

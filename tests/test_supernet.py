@@ -4,11 +4,14 @@ import pytest
 import torch
 from conftest import tiny_batch, tiny_space
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedLayer
+from torch import nn
 from torch.nn import functional
 
 from benchmarks.plain import plain
+from model_space import stacked
 from model_space.architecture import Architecture, candidates, random_choices
 from model_space.network import Network
+from model_space.operations import SelfAttention
 from model_space.paired import PairedSettings
 from model_space.stacked import StackedSettings
 from trainer.strategies.darts import Darts
@@ -266,3 +269,23 @@ def test_nothing_everywhere_is_defined(graph, edges):
     space = tiny_space(StackedSettings(graph=graph, edges=edges, cells=2, nodes=3))
     choices = {label: "none" if "none" in values else values[0] for label, values in candidates(space).items()}
     assert Architecture(space, choices).network().double()(*tiny_batch()).isfinite().all()
+
+
+class Halved(SelfAttention):
+    """Inherits a way to be computed together that is not its own."""
+
+    def forward(self, *inputs):
+        return super().forward(*inputs) / 2
+
+
+class Passing(nn.Sequential):
+    """A module without modules: it has no length, and is a candidate all the same."""
+
+    def forward(self, x, *others):
+        return x
+
+
+def test_candidates_of_ones_own_are_computed_as_they_are(same_places, monkeypatch):
+    changed = {"identity": lambda sizes: Passing(), "self_attention": lambda sizes: Halved(16, 2, 0.0)}
+    monkeypatch.setattr(stacked, "OPERATIONS", stacked.OPERATIONS | changed)
+    test_exact_step_has_the_gradients_of_the_plain_form(FORMS[0], 2**20, 1, 0.0, same_places, monkeypatch)

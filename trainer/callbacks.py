@@ -149,9 +149,8 @@ class GoingOn(Callback):
             if trainer.global_rank:
                 torch.manual_seed(torch.initial_seed() + trainer.global_rank)
             return
-        if self.place[
-            1
-        ]:  # Lightning does not begin an epoch a second time, but a strategy is to know that it is in one
+        if self.place[1]:
+            # Lightning does not begin an epoch a second time, but a strategy is to know that it is in one.
             pl_module.on_train_epoch_start()
         module = training_module(pl_module)
         module.sums, module.questions = self.restored["sums"], self.restored["questions"]

@@ -29,7 +29,6 @@ class OptimizerSettings(BaseModel):
     """bf16-mixed: matrix products in bfloat16, weights in single precision"""
     tf32: bool = False
     """on a GPU that has it: single-precision products with 10 bits of mantissa"""
-
     checkpoint_minutes: float = Field(10, gt=0)
     """time between two checkpoints within an epoch; one is written at each epoch's end anyway"""
 

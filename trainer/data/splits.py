@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from model_space.errors import InputError
 from model_space.network import DataSizes
+from trainer.accuracy import Variant
 from trainer.data.digits import DigitsSettings, generate
 from trainer.data.questions import UNTYPED, one_release, read_annotations, read_questions
 from trainer.data.vectors import WordVectors, word_vectors
@@ -70,7 +71,7 @@ class DataSettings(BaseModel):
     """a spaCy pipeline with vectors, or a folder made by `spacy init vectors`; null: learned from scratch"""
     workers: int = Field(0, ge=0)
     """processes that read batches ahead, for features that are not packed; 0: the training reads them itself"""
-    accuracy: Literal["official", "mcan"] = "official"
+    accuracy: Variant = "official"
     """which form of the accuracy is reported: the official one, or that of mcan-vqa's evaluator"""
 
     @model_validator(mode="after")

@@ -67,7 +67,9 @@ def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Candidate]) -> Te
     leaves the others out, with their entries of that gradient zero."""
     one_hot, sample = mixed._softmax(mixed._arch_alpha), mixed._softmax
     operation, inputs = candidate(sample.index)
-    output = operation(*inputs) if operation else inputs if len(inputs) > 1 else inputs[0]
+    output = inputs if operation is None else operation(*inputs)
+    if operation is None and len(inputs) == 1:
+        (output,) = inputs
     if not (one_hot.requires_grad and torch.is_grad_enabled()):
         return output
     others = candidate if mixed.others else None

@@ -104,18 +104,6 @@ def set_samples(samples: list[OneHot], values: Tensor, lengths: list[int], indic
         sample.value, sample.index, sample.place, sample.unchosen = value[:length], indices[place], place, unchosen
 
 
-def set_one_hots(samples: list[OneHot], indices: list[int], like: list[Tensor]) -> list[Tensor]:
-    """Sets every sample to a candidate; returns the one-hots, leaves of the graph."""
-    one_hots = []
-    for index, parameter in zip(indices, like, strict=True):
-        one_hot = torch.zeros_like(parameter, requires_grad=False)
-        one_hot[index] = 1
-        one_hots.append(one_hot.requires_grad_())
-    values = nn.utils.rnn.pad_sequence(one_hots, batch_first=True)
-    set_samples(samples, values, [len(parameter) for parameter in like], indices)
-    return one_hots
-
-
 @contextmanager
 def at_sample(supernet: nn.Module, choices: Choices) -> Iterator[dict[str, Tensor]]:
     """Inside, the supernet of any strategy is the network of the given choices. Gives the one-hot of every label, which
@@ -124,11 +112,13 @@ def at_sample(supernet: nn.Module, choices: Choices) -> Iterator[dict[str, Tenso
     before = [module._softmax for module in modules]
     by_label = {module.label: module for module in modules}
     samples = {label: OneHot() for label in by_label}
-    indices = []
+    indices, one_hots = [], []
     for label, module in by_label.items():
-        chosen = choices[label]
+        chosen, parameter = choices[label], module._arch_alpha
         indices.append(chosen[0] if isinstance(chosen, list) else module.names.index(chosen))
-    one_hots = set_one_hots(list(samples.values()), indices, [module._arch_alpha for module in by_label.values()])
+        one_hots.append(torch.eye(len(parameter)).to(parameter)[indices[-1]].requires_grad_())
+    values = nn.utils.rnn.pad_sequence(one_hots, batch_first=True)
+    set_samples(list(samples.values()), values, [len(one_hot) for one_hot in one_hots], indices)
     for module in modules:
         module._softmax = samples[module.label]
     try:

@@ -6,7 +6,7 @@ a few large products. On a GPU a step of a search is thousands of small kernels,
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -83,7 +83,7 @@ def form(wanted: Wanted) -> Hashable:
     """The same for those that can be computed together."""
     if wanted.operation is None:
         return tuple(output.shape for output in wanted.inputs)
-    if not hasattr(wanted.operation, "together"):
+    if "together" not in vars(type(wanted.operation)):  # nor that of a class from which it inherits: it may differ
         return id(wanted)
     # Features are stacked, masks are the same.
     inputs = (each.shape if each.is_floating_point() else id(each) for each in wanted.inputs if each is not None)
@@ -105,30 +105,27 @@ def grouped(wanted: Sequence[Wanted]) -> list[Sequence[Wanted]]:
 
 
 def products_of(group: Sequence[Wanted]) -> Tensor:
-    """``<g, f(x)>`` of each of those of one form, ``(K,)``."""
+    """``<g, f(x)>`` of each of those of one form, ``(K,)``; of several tensors the sum of theirs."""
+    gradients = zip(*(each.gradient for each in group), strict=True)
+    return sum(map(inner_products, outputs_of(group), gradients))
+
+
+def outputs_of(group: Sequence[Wanted]) -> Iterable[Sequence[Tensor]]:
+    """Of each tensor that a candidate gives, those of all K."""
     operations = [each.operation for each in group]
+    inputs = list(zip(*(each.inputs for each in group), strict=True))
     if operations[0] is None:
-        return sum(
-            inner_products(outputs, gradients)
-            for outputs, gradients in zip(
-                zip(*(each.inputs for each in group)), zip(*(each.gradient for each in group)), strict=True
-            )
-        )
+        return inputs
     if len(group) == 1:
         output = operations[0](*group[0].inputs)
-        output = (output,) if isinstance(output, Tensor) else output
-        return sum(inner_products((f,), (g,)) for f, g in zip(output, group[0].gradient, strict=True))
-    inputs = [
-        torch.stack(each) if each[0] is not None and each[0].is_floating_point() else each[0]
-        for each in zip(*(each.inputs for each in group), strict=True)
-    ]
-    output = operations[0].together(operations, *inputs)
-    return inner_products(output, [each.gradient[0] for each in group])
+        return [(tensor,) for tensor in ((output,) if isinstance(output, Tensor) else output)]
+    stacked = (torch.stack(k) if k[0] is not None and k[0].is_floating_point() else k[0] for k in inputs)
+    return [operations[0].together(operations, *stacked).unbind()]
 
 
-def inner_products(outputs: Sequence[Tensor] | Tensor, gradients: Sequence[Tensor]) -> Tensor:
-    if len(gradients) == 1:
+def inner_products(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """``(K,)``"""
+    if len(outputs) == 1:
         g, f = gradients[0].flatten(), outputs[0].flatten()
         return torch.vdot(g, f.to(g.dtype)).unsqueeze(0)
-    outputs = outputs if isinstance(outputs, Tensor) else torch.stack(tuple(outputs))
-    return (outputs * torch.stack(tuple(gradients))).flatten(1).sum(1)
+    return (torch.stack(outputs) * torch.stack(gradients)).flatten(1).sum(1)
