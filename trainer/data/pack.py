@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ from trainer.data.features import (
 
 HEAD_SIZE = 4096  # bytes for the head, so that the regions begin on a page
 SYNC = 2**28  # bytes of regions between two times that they are put on the disk: what a kill costs at most
-READERS, AHEAD = 2, 32  # threads, and images that they read while others are written
+READERS, AHEAD, TOGETHER = 2, 4, 16  # threads, and tasks ahead of what is written, each to read so many images
 SAMPLE = 32  # files by whose sizes that of the whole is estimated
 SPARE = 2**26  # bytes that shall stay free
 RECORD = struct.Struct("<qIIIffI")  # image id, stamp, regions, features a region, width, height, CRC-32 of all regions
@@ -222,11 +222,11 @@ class Partial:
             raise InputError(
                 f"{entry.where}: x has {width} features a region, those before {self.records[0].feature_size}"
             )
-        if image.features.dtype != np.float16 and np.abs(image.features).max() > IN_HALF:
-            raise InputError(
-                f"{entry.where}: x holds {np.abs(image.features).max():g}: float16 holds {IN_HALF:g} at most"
-            )
-        features = torch.from_numpy(image.features).half().numpy()  # NumPy takes ten times as long
+        features = torch.from_numpy(image.features)  # for both, NumPy takes ten times as long
+        low, high = features.aminmax()
+        if (largest := max(-low, high)) > IN_HALF:
+            raise InputError(f"{entry.where}: x holds {largest:g}: float16 holds {IN_HALF:g} at most")
+        features = features.half().numpy()
         self._write(features)
         crc = zlib.crc32(features, self._crc)
         record = Record(entry.image_id, entry.stamp, regions, width, *image.size, crc, image.boxes.tobytes())
@@ -337,19 +337,37 @@ def _records(journal: bytes) -> Iterator[Record]:
 
 
 def _read_ahead(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Image | None]]:
-    """The images of entries, in their order, while threads read the next ones."""
+    """The images of entries, in their order, while threads read the next ones, several at a time: to hand over each
+    alone would take as long as to read it."""
     pool = ThreadPoolExecutor(READERS)
     waiting: deque = deque()
     try:
-        for entry in entries:
-            waiting.append((entry, pool.submit(entry.read) if entry.read else None))
+        while part := list(islice(entries, TOGETHER)):
+            waiting.append((part, pool.submit(_read, part)))
             if len(waiting) > AHEAD:
-                first, image = waiting.popleft()
-                yield first, image and image.result()
-        for entry, image in waiting:
-            yield entry, image and image.result()
+                yield from _images(*waiting.popleft())
+        while waiting:
+            yield from _images(*waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _read(entries: list[Entry]) -> list[Image | InputError | None]:
+    """Up to the first that is wrong."""
+    images: list[Image | InputError | None] = []
+    for entry in entries:
+        try:
+            images.append(entry.read and entry.read())
+        except InputError as error:
+            return [*images, error]
+    return images
+
+
+def _images(entries: list[Entry], images: Future) -> Iterator[tuple[Entry, Image | None]]:
+    for entry, image in zip(entries, images.result()):  # may be shorter, and ends with an error then
+        if isinstance(image, InputError):
+            raise image
+        yield entry, image
 
 
 def _entries(source: Path, has: Callable[[int, int], bool]) -> Iterator[Entry]:
