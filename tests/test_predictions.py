@@ -53,7 +53,7 @@ def test_saved_predictions_answer_as_their_networks(checkpoints, settings, tiny_
     network, vocabulary, _ = load_trained(checkpoints[0])
     split = load_split(tiny_data_settings, tiny_data_settings.test, vocabulary)
     kept = load_file(one)
-    assert kept["question_ids"].tolist() == split.question_ids
+    assert kept["question_ids"].tolist() == list(split.question_ids)
     by_network = by_question(network, split, lambda logits, targets: logits.sigmoid())
     torch.testing.assert_close(kept["probabilities"].float(), by_network, rtol=2**-11, atol=1e-7)
 

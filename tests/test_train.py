@@ -54,7 +54,7 @@ def test_a_checkpoint_is_used_alone(tiny_data, tiny_data_settings, tmp_path):
     assert architecture.space.data == tiny_data.sizes
     val = load_split(tiny_data_settings, tiny_data_settings.val, vocabulary)
     given = answers(network, val)
-    assert list(given) == val.question_ids and set(given.values()) <= set(vocabulary.answers)
+    assert list(given) == list(val.question_ids) and set(given.values()) <= set(vocabulary.answers)
     accuracy = evaluate(network, val)
     assert set(accuracy.per_answer_type) == {"yes/no", "number", "other"}
     assert mean_soft_accuracy(network, val) == pytest.approx(read_curve(tmp_path)[-1]["accuracy"], abs=1e-4)

@@ -1,12 +1,13 @@
 """What is seen of a run while it goes on: its figures read now and then, a bar, TensorBoard; and that a loss is finite.
 
-A figure is on the device, and reading one waits for the device. So they are read every so many batches, all at once.
+A figure is on the device, and reading one waits for the device. So they are read every so many batches, or seconds, all
+at once.
 """
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import psutil
@@ -22,6 +23,10 @@ from trainer.module import training_module
 
 EVERY = {"cpu": 10, "cuda": 50}
 """batches between two readings, by device: a CPU need not be waited for"""
+SECONDS = 5.0
+"""after which is read where batches are slow; of several processes each has a clock, and all have to read at once"""
+BAR_SECONDS = 0.5
+"""between two looks of the bar"""
 
 
 class Watch(Callback):
@@ -54,7 +59,8 @@ class Watch(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
         self.unread.append((batch_idx, training_module(pl_module).sums))
-        if (batch_idx + 1) % self.every == 0:
+        slow = trainer.world_size == 1 and perf_counter() - self.before[-1] >= SECONDS
+        if slow or (batch_idx + 1) % self.every == 0:
             self.read(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
@@ -121,8 +127,14 @@ class Bar(TQDMProgressBar):
     """A bar an epoch, with the figures as they were last read."""
 
     def __init__(self, watch: Watch):
-        super().__init__(refresh_rate=10)
+        super().__init__()
         self.watch = watch
+        self.shown = -BAR_SECONDS
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        if monotonic() - self.shown >= BAR_SECONDS or batch_idx + 1 == trainer.num_training_batches:
+            self.shown = monotonic()
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer, pl_module) -> dict[str, str]:
         if not (figures := self.watch.figures):

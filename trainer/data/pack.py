@@ -22,7 +22,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -116,7 +116,7 @@ def pack(source: Path, seen: Seen = lambda images, looked_at, total: None) -> Pa
     refuse_unknown(source)
     if not source.is_dir() and not (source.is_file() and source.name.endswith(ARCHIVES)):
         raise InputError(f"{source}: cannot be packed: expected a folder of .npz or a file {', '.join(ARCHIVES)}")
-    with Partial(target) as packed:
+    with Partial(target) as packed, _one_thread():
         total = _bytes(source)
         if total:
             _leave_room(source, target, total, packed.size)
@@ -136,6 +136,17 @@ def pack(source: Path, seen: Seen = lambda images, looked_at, total: None) -> Pa
                 "command goes on"
             ) from None
     return target
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What torch computes here is small, and the readers need the other cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def verify(path: Path, seen: Callable[[int, int], None] = lambda looked_at, total: None) -> None:

@@ -5,7 +5,7 @@ and the images' features (:mod:`trainer.data.features`), of any width D and any 
 """
 
 import copy
-import sys
+from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -76,11 +76,9 @@ class VQADataset(Dataset):
         InputError: a file is missing, broken, or does not fit the others.
     """
 
-    question_ids: list[int]
-    image_ids: list[int]
+    question_ids: array
+    image_ids: array
     """The image of each question."""
-    question_types: list[str] | None
-    answer_types: list[str] | None
     feature_size: int
     """D, the width of a region's features."""
     lengths: Tensor
@@ -104,13 +102,9 @@ class VQADataset(Dataset):
         asked, answered = entries or Entries.read(questions, annotations)
         self.vocabulary = vocabulary
         self._files = [(questions, annotations)]
-        self.question_ids = [question["question_id"] for question in asked]
-        self.image_ids = [question["image_id"] for question in asked]
-        self.question_types = self.answer_types = None
-        if answered is not None:
-            self.question_types = [sys.intern(annotation["question_type"]) for annotation in answered]
-            self.answer_types = [sys.intern(annotation["answer_type"]) for annotation in answered]
-
+        # Not lists: their numbers, each an object, would keep from the system much of the memory that JSON took.
+        self.question_ids = array("q", [question["question_id"] for question in asked])
+        self.image_ids = array("q", [question["image_id"] for question in asked])
         self._tokens, self._token_counts = _encode([each["question"] for each in asked], vocabulary, max_tokens)
         if not (self._tokens > UNKNOWN).any():
             raise InputError(f"{questions}: the vocabulary has none of the words of these questions")
@@ -141,8 +135,10 @@ class VQADataset(Dataset):
         whole = copy.copy(parts[0])
         whole._files = [file for part in parts for file in part._files]
         names = " and ".join(str(questions) for questions, _ in whole._files)
-        for name in ("question_ids", "image_ids", "question_types", "answer_types"):
-            setattr(whole, name, [*chain.from_iterable(getattr(part, name) or [] for part in parts)])
+        whole.question_ids, whole.image_ids = (
+            array("q", chain.from_iterable(getattr(part, name) for part in parts))
+            for name in ("question_ids", "image_ids")
+        )
         if len(set(whole.question_ids)) < len(whole.question_ids):
             twice = [question for question, count in Counter(whole.question_ids).items() if count > 1]
             raise InputError(f"{names}: {len(twice)} question ids are in more than one of them: {first_three(twice)}")
@@ -168,7 +164,7 @@ class VQADataset(Dataset):
 
         Read again when they are asked for: as dictionaries they would be most of the memory of a training.
         """
-        if self.question_types is None:
+        if any(annotations is None for _, annotations in self._files):
             return None
         return [*chain.from_iterable(Entries.read(*files).annotations for files in self._files)]
 
@@ -193,9 +189,9 @@ class VQADataset(Dataset):
             regions=regions,
             boxes=boxes,
             region_mask=torch.arange(most) < self._features.counts[images, None],
-            tokens=self._tokens[rows, :longest],
+            tokens=self._tokens[rows, :longest].long(),
             token_mask=torch.arange(longest) < token_counts,
-            targets=targets.scatter_add_(1, self._answers[rows], self._answer_targets[rows]),
+            targets=targets.scatter_add_(1, self._answers[rows].long(), self._answer_targets[rows]),
         )
 
 
@@ -229,34 +225,36 @@ def loader(
 
 
 def _encode(questions: list[str], vocabulary: Vocabulary, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Indices of words (Q, T) int64, padded, and numbers of words (Q,), both at least 1 long."""
+    """Indices of words (Q, T) int32, padded, and numbers of words (Q,) int64, both at least 1 long."""
     rows = [vocabulary.encode(question, max_tokens) or [UNKNOWN] for question in questions]
     counts = np.array([len(row) for row in rows])
-    tokens = np.full((len(rows), counts.max()), PADDING)
-    tokens[np.arange(counts.max()) < counts[:, None]] = np.fromiter(chain.from_iterable(rows), np.int64)
+    tokens = np.full((len(rows), counts.max()), PADDING, np.int32)
+    tokens[np.arange(counts.max()) < counts[:, None]] = np.fromiter(chain.from_iterable(rows), np.int32)
     return torch.from_numpy(tokens), torch.from_numpy(counts)
 
 
 def _encode_targets(annotations: list[dict] | None, questions: int, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Soft targets by question, as :func:`trainer.data.answers.soft_targets` has them: indices of answers (Q, K) int64
+    """Soft targets by question, as :func:`trainer.data.answers.soft_targets` has them: indices of answers (Q, K) int32
     and targets (Q, K) float32.
 
     Ten people give K ≤ 10 different answers, where a dense matrix would have some thousand columns.
     Of a row's equal answers the first has the target, the others, as unknown answers, answer 0 and target 0.
     """
     if annotations is None:
-        return torch.zeros(questions, PEOPLE, dtype=torch.int64), torch.zeros(questions, PEOPLE)
+        return torch.zeros(questions, PEOPLE, dtype=torch.int32), torch.zeros(questions, PEOPLE)
     numbers: dict[str, int] = {}  # of the answers as they were given
-    given = np.full((questions, PEOPLE), -1)
+    given = np.full((questions, PEOPLE), -1, np.int32)
     for row, annotation in enumerate(annotations):
         answers = [numbers.setdefault(each["answer"], len(numbers)) for each in annotation["answers"]]
         given[row, : len(answers)] = answers
     index_of = vocabulary.answer_index
-    indices = np.array([index_of.get(normalise(answer), -1) for answer in numbers] + [-1])
+    indices = np.array([index_of.get(normalise(answer), -1) for answer in numbers] + [-1], np.int32)
     given = np.sort(indices[given], axis=1)  # equal answers are neighbours
     first = np.diff(given, axis=1, prepend=-1) != 0  # and an unknown one is never the first
-    ends = np.where(first, np.arange(PEOPLE), PEOPLE)
+    place, end = np.arange(PEOPLE, dtype=np.int8), np.int8(PEOPLE)
+    ends = np.where(first, place, end)
     ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]  # where the next answer begins, or this one
-    counts = np.hstack([ends[:, 1:], np.full((questions, 1), PEOPLE)]) - np.arange(PEOPLE)
-    targets = np.where(first, np.array(SOFT_TARGETS, np.float32)[np.minimum(counts, 4)], 0)
-    return torch.from_numpy(np.where(first, given, 0)), torch.from_numpy(targets.astype(np.float32))
+    counts = np.hstack([ends[:, 1:], np.full((questions, 1), end)]) - place
+    targets = np.array(SOFT_TARGETS, np.float32)[np.minimum(counts, 4)]
+    targets[~first] = given[~first] = 0
+    return torch.from_numpy(given), torch.from_numpy(targets)
