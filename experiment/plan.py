@@ -88,14 +88,14 @@ def plan(settings_file: Path, console: Console) -> None:
     fields = settings.fields(NO_DATA)
     searched = bool(candidates(fields))
     architecture = Architecture(fields, random_choices(fields, settings.train.seed) if searched else {})
-    train, costs = settings.train, {}
+    costs = {}
     with console.status("steps of the training"):
-        part = train.batch_size // train.accumulate
-        costs["training"] = measure(shape, part, training_steps(architecture, train))
+        part = part_of(settings, "training")
+        costs["training"] = measure(shape, part, training_steps(architecture, settings.train))
     if searched:
         with console.status("steps of the search"):
             steps = search_steps(settings.fields(shape.sizes), settings.search)
-            costs["search"] = measure(shape, settings.search.batch_size, steps)
+            costs["search"] = measure(shape, part_of(settings, "search"), steps)
     questions = sum(splits[part].questions for part in data.train_parts)
     console.print(costs_table(settings, costs, questions, splits[data.val].questions))
     console.print(splits_table(splits.values(), shape.sizes))
@@ -156,11 +156,12 @@ def costs_table(settings: Settings, costs: dict[str, Cost], questions: int, vali
 
 
 def rows(settings: Settings, name: str, cost: Cost, questions: int, validated: int) -> dict[str, str]:
-    section, parts = section_of(settings, name)
+    section = section_of(settings, name)
+    parts = section.accumulate
     if name == "search" and section.strategy in BILEVEL:
         questions = round(questions * min(section.architecture_share, 1 - section.architecture_share))
     steps = min(questions // section.batch_size, section.steps_per_epoch or questions)
-    step = parts * cost.seconds(section.batch_size / parts)
+    step = parts * cost.seconds(part_of(settings, name))
     validation = validated * cost.forward_seconds(cost.large.questions) / cost.large.questions
     return {
         "parameters": f"{cost.parameters / 1e6:,.1f} M",
@@ -175,9 +176,20 @@ def rows(settings: Settings, name: str, cost: Cost, questions: int, validated: i
     }
 
 
-def section_of(settings: Settings, name: str) -> tuple[SearchSettings | TrainSettings, int]:
-    """Of the settings, and in how many parts a step is computed."""
-    return (settings.search, 1) if name == "search" else (settings.train, settings.train.accumulate)
+def section_of(settings: Settings, name: str) -> SearchSettings | TrainSettings:
+    return settings.search if name == "search" else settings.train
+
+
+def share_of(settings: Settings, name: str) -> int:
+    """Questions of a step on one device. On a CPU the processes of a search share one."""
+    section = section_of(settings, name)
+    devices = section.processes if name == "search" and torch.cuda.is_available() else 1
+    return max(1, section.batch_size // devices)
+
+
+def part_of(settings: Settings, name: str) -> int:
+    """Of them, those that are computed at once."""
+    return max(1, share_of(settings, name) // section_of(settings, name).accumulate)
 
 
 def splits_table(splits: Iterable[Split], sizes: DataSizes) -> Table:
@@ -212,8 +224,7 @@ def needs(
     """Of memory and disk; of the disk as if all features were to be packed."""
     found = []
     for name, cost in costs.items():
-        section, parts = section_of(settings, name)
-        need = cost.bytes(section.batch_size / parts)
+        need = cost.bytes(part_of(settings, name))
         found.append(Need(f"memory, {name}", need, memory_of_device(), less_memory(settings, name, cost)))
     checkpoints = 2 * CHECKPOINT * sum(cost.parameters for cost in costs.values())
     folder = existing(settings.data.val.feature_paths[0])
@@ -243,15 +254,13 @@ def needs(
 
 def less_memory(settings: Settings, name: str, cost: Cost) -> str:
     """What to change so that a step fits."""
-    section, _ = section_of(settings, name)
-    sizes = [size for size in range(section.batch_size, 0, -1) if cost.bytes(size) <= memory_of_device()]
+    section, share = section_of(settings, name), share_of(settings, name)
+    sizes = [size for size in range(share, 0, -1) if cost.bytes(size) <= memory_of_device()]
     if not sizes:
         change = "not even one question fits; a smaller network.hidden"
-    elif name == "search":
-        change = f"search.batch_size: {sizes[0]}"
     else:
-        parts = next(section.batch_size // size for size in sizes if section.batch_size % size == 0)
-        change = f"train.accumulate: {parts}, which is the same training"
+        parts = next(share // size for size in sizes if share % size == 0)
+        change = f"{'search' if name == 'search' else 'train'}.accumulate: {parts}, which is the same {name}"
     if not settings.data.trim:
         change += "; data.trim: true computes less padding"
     if torch.cuda.is_available() and section.precision == "32-true":

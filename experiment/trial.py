@@ -103,9 +103,10 @@ def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any
 
 
 def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Callable[[Epoch], None]):
-    """The search that ``settings_file`` describes, with the parameters of a trial."""
+    """The search that ``settings_file`` describes, with the parameters of a trial, by so many processes as it says."""
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.
+        from experiment.others import others
         from experiment.ranking import unmoved
         from experiment.settings import read_settings
         from trainer.callbacks import read_curve
@@ -114,7 +115,8 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
 
         settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
         data = load_data(settings.data)
-    architecture = one_shot_search(data, settings.fields(data.sizes), settings.search, folder, report)
+    with others(settings, folder):
+        architecture = one_shot_search(data, settings.fields(data.sizes), settings.search, folder, report)
     if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
         print(warning, file=sys.stderr)
     return replace(architecture, provenance={"strategy": settings.search.strategy, "seed": settings.search.seed})

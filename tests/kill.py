@@ -56,7 +56,9 @@ def run(kind: str, data: Data, folder: Path) -> None:
         settings = TrainSettings(**OFTEN, batch_size=16, accumulate=2, warmup_epochs=1, decay_epochs=(1,), clip=1.0)
         train(data, Architecture(space, random_choices(space, 3)), settings, folder)
     else:
-        settings = SearchSettings(**OFTEN, batch_size=8, strategy=kind, temperature=(2.0, 0.5), warmup_steps=5)
+        settings = SearchSettings(
+            **OFTEN, batch_size=8, accumulate=2, strategy=kind, temperature=(2.0, 0.5), warmup_steps=5
+        )
         search(data, space, settings, folder, lambda epoch: None)
 
 

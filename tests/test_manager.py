@@ -258,13 +258,16 @@ def test_two_experiments_and_an_interruption(home: Path):
         check_trials(each, home)
 
 
-def test_interrupted_search(home: Path, tiny_data_settings, tiny_data):
-    """A real search, its manager killed with -9 and resumed: architecture and score of an undisturbed one."""
+@pytest.mark.parametrize("processes_of_trial", [1, 2])
+def test_interrupted_search(home: Path, tiny_data_settings, tiny_data, processes_of_trial: int):
+    """A real search, its manager killed with -9 and resumed: architecture and score of an undisturbed one. Two
+    processes do as one does, without dropout."""
+    dropout = 0.1 if processes_of_trial == 1 else 0.0
     settings = Settings(
         data=tiny_data_settings,
         space=StackedSettings(edges="one", cells=2, nodes=2),
-        network=tiny_network(dropout=0.1, channel_dropout=0.1),
-        search=SearchSettings(epochs=8, batch_size=8, lr=1e-3, temperature=(2.0, 0.5)),
+        network=tiny_network(dropout=dropout, channel_dropout=dropout),
+        search=SearchSettings(epochs=8, batch_size=8, lr=1e-3, temperature=(2.0, 0.5), processes=processes_of_trial),
     )
     file = home / "settings.yml"
     file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
@@ -272,7 +275,8 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data):
     parameters = {"seed": 3, "architecture_lr": 0.01}
     space = choices({key: [value] for key, value in parameters.items()})
     folder = manager.start(write_config(home, trialCommand=command, searchSpace=space))
-    wait_for(lambda: trial_of(folder, seed=3, epochs=2))
+    running = wait_for(lambda: trial_of(folder, seed=3, epochs=2))
+    assert len([p for p in processes(home) if p.environ().get("NNI_TRIAL_JOB_ID") == running.id]) == processes_of_trial
     kill(manager._process(folder))
     assert trial_of(folder, seed=3).final is None
     assert wait_for(lambda: not processes(home), 5)
@@ -286,8 +290,12 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data):
     epochs = []
     alone = search(tiny_data, chosen.fields(tiny_data.sizes), chosen.search, home / "alone", epochs.append)
     architecture = Architecture.from_json(trial.final["architecture"], trial.id)
-    assert (architecture.choices, architecture.score) == (alone.choices, alone.score)
-    assert [metric["loss"] for metric in trial.curve] == [epoch["loss"] for epoch in epochs]
+    losses, losses_alone = ([epoch["loss"] for epoch in curve] for curve in (trial.curve, epochs))
+    if processes_of_trial == 1:
+        assert (architecture.choices, architecture.score, losses) == (alone.choices, alone.score, losses_alone)
+    else:
+        assert architecture.choices == alone.choices
+        assert losses == pytest.approx(losses_alone, rel=1e-4)
     assert architecture.provenance["parameters"] == trial.parameters == parameters
     assert (architecture.provenance["strategy"], architecture.provenance["seed"]) == ("snas", 3)
     assert architecture.provenance["versions"]["nni"]

@@ -120,7 +120,7 @@ def test_what_does_not_fit_and_what_to_change(settings_file, monkeypatch):
     (said,) = misfits(training=cost(30, fixed=2))
     assert said.startswith("memory, training: 30.0 GB needed, 10.0 GB there: train.accumulate: 4,")
     (said,) = misfits(search=cost(20))
-    assert said.endswith("search.batch_size: 32")
+    assert said.endswith("search.accumulate: 2, which is the same search")
     untrimmed = settings.model_copy(update={"data": settings.data.model_copy(update={"trim": False})})
     (said,) = misfits(untrimmed, training=cost(30, fixed=12))
     assert "not even one question fits" in said and "data.trim: true" in said

@@ -116,7 +116,7 @@ def test_two_processes_train_as_one(tmp_path):
     data = tiny(tmp_path)
     (tmp_path / "data.json").write_text(data.model_dump_json())
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    run(*torchrun, TESTS / "processes.py", tmp_path)
+    run(*torchrun, TESTS / "processes.py", tmp_path, "train")
     training(load_data(data), tmp_path / "one", steps=4, dropout=0.0)
     assert_trained_alike(tmp_path / "one", tmp_path / "exact")
     first, second = load_checkpoint(tmp_path / "dropout" / CHECKPOINT)[GoingOn.KEY]["processes"]

@@ -181,13 +181,14 @@ class Curve(Callback):
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         loss = mean_loss_and_accuracy(trainer, pl_module)[0]
+        epoch = {"epoch": trainer.current_epoch + 1, "epochs": trainer.max_epochs, "loss": loss}
         if trainer.is_global_zero:
-            epoch = {"epoch": trainer.current_epoch + 1, "epochs": trainer.max_epochs, "loss": loss}
             epoch |= self.measure(pl_module)
-            self.epochs.append(epoch)
+        epoch = trainer.strategy.broadcast(epoch)
+        self.epochs.append(epoch)
+        if trainer.is_global_zero:
             write_text(self.path, json.dumps(self.epochs, indent=1) + "\n")
             self.report(epoch)
-        trainer.strategy.barrier()
 
 
 def mean_loss_and_accuracy(trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[float, float]:

@@ -31,6 +31,9 @@ class OptimizerSettings(BaseModel):
     """on a GPU that has it: single-precision products with 10 bits of mantissa"""
     checkpoint_minutes: float = Field(10, gt=0)
     """time between two checkpoints within an epoch; one is written at each epoch's end anyway"""
+    accumulate: int = Field(1, ge=1)
+    """the questions of a step are computed in so many parts, one after the other, whose gradients are added: the step
+    is the same, its memory is less"""
 
     @model_validator(mode="after")
     def _one_warmup(self):

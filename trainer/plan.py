@@ -216,11 +216,12 @@ def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], n
 
 
 def search_steps(space: SpaceFields, settings: SearchSettings) -> Callable[[Shape, int, Meter], nn.Module]:
-    """Takes the steps of a search."""
+    """Takes the steps of a search; of accumulated gradients those of one part."""
 
     def steps(shape: Shape, questions: int, meter: Meter) -> nn.Module:
         loaders = 2 if settings.strategy in BILEVEL else 1
-        few = {"epochs": 1, "steps_per_epoch": STEPS, "batch_size": questions, "architecture_share": 0.5}
+        few = {"epochs": 1, "steps_per_epoch": STEPS, "batch_size": questions, "accumulate": 1}
+        few["architecture_share"] = 0.5
         split = MadeUp(shape, loaders * questions * STEPS, loaders)
         data = Data(split, split, shape.sizes)
         with derived_at_the_end(meter):

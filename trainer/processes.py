@@ -1,11 +1,25 @@
-"""The processes of one training: one, or as many as ``torchrun`` has started."""
+"""The processes of one training or search: one, or as many as ``torchrun`` has started."""
 
 import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
+import torch
 from pytorch_lightning.strategies import DDPStrategy
+
+from model_space.errors import InputError
+
+
+class Unwrapped(DDPStrategy):
+    """For a module that adds up the gradients of the processes itself, once all backward passes of its step are over.
+
+    As where it is wrapped, all start with what the first one has.
+    """
+
+    def configure_ddp(self) -> None:
+        for tensor in self.model.state_dict().values():
+            torch.distributed.broadcast(tensor, 0)
 
 
 @dataclass(frozen=True)
@@ -24,8 +38,21 @@ class Processes:
             return cls()
         return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
 
-    @property
-    def trainer_options(self) -> dict[str, Any]:
+    def parts(self, section: str, batch_size: int, accumulate: int) -> int:
+        """Into how many parts the questions of a step are divided, those of all processes together.
+
+        Raises:
+            InputError: they cannot be.
+        """
+        parts = accumulate * self.world_size
+        if batch_size % parts:
+            raise InputError(
+                f"{section}.batch_size: {batch_size} questions cannot be divided into {accumulate} parts "
+                f"({section}.accumulate) for each of {self.world_size} processes"
+            )
+        return parts
+
+    def trainer_options(self, strategy: type[DDPStrategy] = DDPStrategy) -> dict[str, Any]:
         """For Lightning's trainer."""
         if self.world_size == 1:
             return {"devices": 1}
@@ -34,6 +61,6 @@ class Processes:
             "num_nodes": self.world_size // self.here,
             # An architecture may leave weights out, behind an operation `none`: they have no gradient to wait for.
             # The timeout is longer than a validation, which the first process does while the others wait.
-            "strategy": DDPStrategy(find_unused_parameters=True, timeout=timedelta(hours=6)),
+            "strategy": strategy(find_unused_parameters=True, timeout=timedelta(hours=6)),
             "use_distributed_sampler": False,  # the batches are shared out already
         }

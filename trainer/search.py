@@ -22,6 +22,7 @@ from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluate import mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule
+from trainer.processes import Processes, Unwrapped
 from trainer.progress import Watch
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
@@ -42,6 +43,10 @@ class SearchSettings(OptimizerSettings):
     steps_per_epoch: int | None = Field(None, ge=1)
     """an epoch ends after so many steps; null: when all training questions were seen"""
     batch_size: int = Field(64, ge=1)
+    """questions of a step, those of all processes together"""
+    processes: int = Field(1, ge=1)
+    """a trial of NNI searches by so many processes, each of which computes its share of every batch: on GPUs each on
+    one of its own"""
     architecture_lr: float = Field(3e-4, gt=0)
     temperature: tuple[float, float] = (1.0, 1.0)
     """of the Gumbel-softmax, at the start and towards the end; linear in between"""
@@ -64,6 +69,9 @@ def search(
 ) -> Architecture:
     """Searches, with checkpoints; where ``folder`` holds the checkpoint of such a search, goes on from it.
 
+    One of several processes (those of ``torchrun``, or `search.processes` of a trial) has its share of every batch, and
+    the first one validates, reports and writes. All return the same.
+
     Args:
         folder: for the checkpoint and the curve with every candidate's probability.
         report: is told each epoch: epoch, epochs, accuracy of the derived architecture on the validation split in
@@ -73,7 +81,8 @@ def search(
         The derived architecture; its score is its accuracy on the validation split, with the supernet's weights.
 
     Raises:
-        InputError: the folder holds another search, the space has nothing to search, or a loss is not finite.
+        InputError: the folder holds another search, the space has nothing to search, a batch cannot be divided, or a
+            loss is not finite.
     """
 
     def measure(module) -> Epoch:
@@ -110,9 +119,8 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
             f"space.name: '{space.backbone.name}' is a fixed network and so is the encoder "
             f"'{space.encoder.name}': there is nothing to search"
         )
-    if folder is not None:
-        described = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
-        same_run(folder, {"space": space.model_dump(mode="json"), "search": described} | data.stated)
+    processes = Processes.of_torchrun()
+    processes.parts("search", settings.batch_size, settings.accumulate)
     torch.manual_seed(settings.seed)
     strategy = build_strategy(settings)
     bilevel = settings.strategy in BILEVEL
@@ -120,7 +128,12 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
     steps = min(len(loader) for loader in batches.values())
     if not steps:
         raise InputError(f"search.batch_size: {settings.batch_size} is more than the questions there are to train on")
+    if folder is not None:
+        described = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
+        same_run(folder, {"space": space.model_dump(mode="json"), "search": described} | data.stated)
     steps = min(steps, settings.steps_per_epoch or steps)
+    for batch in batches.values():  # in one part: a step takes its questions at once, and computes them in parts
+        batch.sampler.divide(1, processes.rank, processes.world_size)
     checkpoint = None
     used = list(batches.values()) if bilevel else [batches["train"]]
     callbacks = [Watch(used, folder), callback]
@@ -134,12 +147,12 @@ def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Call
         callbacks=callbacks,
         plugins=[WholeCheckpointIO()],
         enable_checkpointing=folder is not None,
-        devices=1,
         precision=settings.precision,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        **processes.trainer_options(Unwrapped),
     )
     evaluator = Lightning(
         VQAModule(settings, steps),

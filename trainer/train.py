@@ -43,9 +43,6 @@ class TrainSettings(OptimizerSettings):
     """an epoch ends after so many steps; null: when all training questions were seen"""
     batch_size: int = Field(64, ge=1)
     """questions of a step, those of all processes together"""
-    accumulate: int = Field(1, ge=1)
-    """the questions of a step are computed in so many parts, one after the other, whose gradients are added: the step
-    is the same, its memory is less"""
     clip: float | None = Field(None, gt=0)
     """largest norm of the gradient of all weights; null: not clipped"""
 
@@ -83,12 +80,7 @@ def train(
     run = {"space": architecture.space.model_dump(mode="json"), "choices": architecture.choices}
     run["train"] = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
     processes = Processes.of_torchrun()
-    parts = settings.accumulate * processes.world_size
-    if settings.batch_size % parts:
-        raise InputError(
-            f"train.batch_size: {settings.batch_size} questions cannot be divided into {settings.accumulate} parts "
-            f"(train.accumulate) for each of {processes.world_size} processes"
-        )
+    parts = processes.parts("train", settings.batch_size, settings.accumulate)
     torch.manual_seed(settings.seed)
     batches = loader(data.train, settings.batch_size, seed=settings.seed, drop_last=True)
     if not len(batches):
@@ -124,7 +116,7 @@ def train(
         enable_progress_bar=progress_bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        **processes.trainer_options,
+        **processes.trainer_options(),
     )
     checkpoint = folder / CHECKPOINT
     try:

@@ -4,11 +4,22 @@ from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.strategy import DARTS
 
 from trainer.strategies.ordered import OrderedArchitecture
+from trainer.strategies.parts import StepInParts
 from trainer.strategies.recurrent import read_mixed_layers
 
 
-class DartsModule(OrderedArchitecture, DartsLightningModule):
-    """NNI's search loop of DARTS."""
+class DartsModule(StepInParts, OrderedArchitecture, DartsLightningModule):
+    """NNI's search loop of DARTS, its two batches of a step in parts."""
+
+    def training_step(self, batch, batch_idx: int):
+        weights, architecture = self.optimizers()
+        for optimizer, questions in ((architecture, batch["val"]), (weights, batch["train"])):
+            optimizer.zero_grad()
+            for part in self.parts(questions):
+                self.manual_backward(self.training_module.training_step(part, batch_idx))
+            self.add_up(optimizer.param_groups[0]["params"])
+            optimizer.step()
+        self.advance_lr_schedulers(batch_idx)
 
 
 class Darts(DARTS):

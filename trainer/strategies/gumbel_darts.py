@@ -2,13 +2,27 @@
 
 from nni.nas.oneshot.pytorch.differentiable import GumbelDartsLightningModule, LinearTemperatureScheduler
 from nni.nas.oneshot.pytorch.strategy import GumbelDARTS
+from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
+from torch import Tensor
 
-from trainer.strategies.ordered import OrderedArchitecture
+from trainer.strategies.darts import DartsModule
 from trainer.strategies.recurrent import read_mixed_layers
+from trainer.strategies.supernet import gumbel
 
 
-class GumbelDartsModule(OrderedArchitecture, GumbelDartsLightningModule):
-    """NNI's search loop of GumbelDARTS. Every mixed layer draws for itself, also where two share a label."""
+class NoisySoftmax(GumbelSoftmax):
+    """NNI's, with noise that the parts of a step share. Every mixed layer draws for itself, also where two share a
+    label."""
+
+    each_call = True
+    noise = staticmethod(gumbel)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return ((inputs + self.noise(inputs)) / self.tau).softmax(-1)
+
+
+class GumbelDartsModule(DartsModule, GumbelDartsLightningModule):
+    """NNI's search loop of GumbelDARTS, its two batches of a step in parts."""
 
 
 class GumbelDarts(GumbelDARTS):
@@ -25,6 +39,9 @@ class GumbelDarts(GumbelDARTS):
     def configure_oneshot_module(self, training_module) -> GumbelDartsModule:
         schedule = LinearTemperatureScheduler(*self.temperature)
         return GumbelDartsModule(training_module, schedule, arc_learning_rate=self.arc_learning_rate)
+
+    def configure_softmax(self) -> NoisySoftmax:
+        return NoisySoftmax()
 
     def default_mutation_hooks(self):
         return [read_mixed_layers, *super().default_mutation_hooks()]

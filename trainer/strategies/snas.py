@@ -27,8 +27,9 @@ from torch.autograd.function import once_differentiable
 
 from model_space.functional import dropout_drawn_ahead
 from trainer.strategies.ordered import OrderedArchitecture
+from trainer.strategies.parts import StepInParts
 from trainer.strategies.recurrent import read_mixed_layers
-from trainer.strategies.supernet import MixedModule, OneHot, draw, mixed_modules
+from trainer.strategies.supernet import MixedModule, OneHot, hard_samples, mixed_modules, set_samples
 
 Candidate = tuple[nn.Module | None, tuple[Any, ...]]
 """an operation and what it is called with, or None and its output"""
@@ -114,7 +115,7 @@ def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
     return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "draw_each_call", False)))
 
 
-class SnasModule(OrderedArchitecture, DartsLightningModule):
+class SnasModule(StepInParts, OrderedArchitecture, DartsLightningModule):
     """The search loop of SNAS around the training module."""
 
     def __init__(self, training_module, temperature: LinearTemperatureScheduler, **kwargs):
@@ -127,20 +128,30 @@ class SnasModule(OrderedArchitecture, DartsLightningModule):
         modules = {module.label: module for module in mixed_modules(self)}.values()
         self.samples = [module._softmax for module in modules]
         self.architecture = [module._arch_alpha for module in modules]
+        self.lengths = [len(parameter) for parameter in self.architecture]
+        for sample in self.samples:
+            sample.temperature = self.temperature
         return super().on_train_epoch_start()
 
     def training_step(self, batch, batch_idx: int):
-        architecture_optimizer = self.architecture_optimizers()
+        optimizers = self.optimizers()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         for parameter in self.architecture:
             # Zero and not None: a choice that a sampled `none` cut off has no gradient, but decays like the others.
             parameter.grad = torch.zeros_like(parameter)
-        draw(self.samples, self.architecture, self.temperature)
+        drawn, indices = hard_samples(self.architecture, self.temperature, self.noise)
+        samples = drawn.detach().requires_grad_()  # the parts' gradients add up here, and go on from here once
+        samples.grad = torch.zeros_like(samples)
         with dropout_drawn_ahead():  # of the backward pass too, where the other candidates are computed
-            loss = self.training_module.training_step(batch, batch_idx)
-            self.advance_optimization(loss, batch_idx)
-        architecture_optimizer.step()
+            for part in self.parts(batch):
+                set_samples(self.samples, samples, self.lengths, indices)
+                self.manual_backward(self.training_module.training_step(part, batch_idx))
+        drawn.backward(samples.grad)
+        self.add_up(self.parameters())
+        for optimizer in optimizers:
+            optimizer.step()
         self.advance_lr_schedulers(batch_idx)
-        return loss
 
 
 class Snas(DARTS):

@@ -1,7 +1,7 @@
 """What all differentiable strategies share: the mixed layers of a supernet and its architecture parameters."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -65,7 +65,9 @@ class OneHot(nn.Module):
     among those that were drawn together, and ``unchosen`` what their backward pass leaves to its end.
 
     Args:
-        each_call: every call of the layer takes a new draw, at the temperature of the last :func:`draw`.
+        each_call: every call of the layer takes a new draw, at the temperature of the last :func:`draw`; in a search
+            call n takes the same one in every part of a step and on every process (:class:`~trainer.strategies.parts
+            .CallNoise`).
     """
 
     value: Tensor
@@ -77,23 +79,47 @@ class OneHot(nn.Module):
     def __init__(self, each_call: bool = False):
         super().__init__()
         self.each_call = each_call
+        self.noise = gumbel
 
     def forward(self, architecture_parameter: Tensor) -> Tensor:
         if self.each_call:
-            draw([self], [architecture_parameter], self.temperature)
+            draw([self], [architecture_parameter], self.temperature, self.noise)
         return self.value
 
 
-def draw(samples: list[OneHot], architecture_parameters: list[Tensor], temperature: float) -> None:
-    """Draws hard Gumbel-softmax samples with the straight-through gradient (Jang et al., arXiv 1611.01144).
+def gumbel(logits: Tensor) -> Tensor:
+    """Noise of the standard Gumbel distribution, in the shape of ``logits``."""
+    return -torch.empty_like(logits).exponential_().log()
 
-    All at once and the indices read at once: a GPU is waited for once.
-    """
-    rows = nn.utils.rnn.pad_sequence(architecture_parameters, batch_first=True, padding_value=-math.inf)
-    values = nn.functional.gumbel_softmax(rows, tau=temperature, hard=True)
-    set_samples(samples, values, [len(parameter) for parameter in architecture_parameters], values.argmax(-1).tolist())
+
+def draw(
+    samples: list[OneHot],
+    architecture_parameters: list[Tensor],
+    temperature: float,
+    noise: Callable[[Tensor], Tensor] = gumbel,
+) -> None:
+    """Draws a sample of each and sets it, with its gradient to the architecture parameters."""
+    values, indices = hard_samples(architecture_parameters, temperature, noise)
+    set_samples(samples, values, [len(parameter) for parameter in architecture_parameters], indices)
     for sample in samples:
         sample.temperature = temperature
+
+
+def hard_samples(
+    architecture_parameters: list[Tensor], temperature: float, noise: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, list]:
+    """Hard Gumbel-softmax samples with the straight-through gradient (Jang et al., arXiv 1611.01144).
+
+    All at once and the indices read at once: a GPU is waited for once.
+
+    Returns:
+        ``(samples, candidates)``, padded, and where the ones are.
+    """
+    rows = nn.utils.rnn.pad_sequence(architecture_parameters, batch_first=True, padding_value=-math.inf)
+    soft = ((rows + noise(rows)) / temperature).softmax(-1)
+    hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+    values = hard - soft.detach() + soft
+    return values, values.argmax(-1).tolist()
 
 
 def set_samples(samples: list[OneHot], values: Tensor, lengths: list[int], indices: list) -> None:
