@@ -40,6 +40,10 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, p: float, resid
     return x + functional.dropout(output, p) if residual else output
 
 
+def linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    return functional.linear(x, layer.weight, layer.bias)
+
+
 def std_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + eps) + bias
 
@@ -48,7 +52,7 @@ def std_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
 def plain() -> Iterator[None]:
     """Inside, networks and supernets compute in the plain form."""
     with ExitStack() as stack:
-        for function in (attention, channel_dropout, feed_forward, std_layer_norm):
+        for function in (attention, channel_dropout, feed_forward, linear, std_layer_norm):
             stack.enter_context(patch.object(operations, function.__name__, function))
         stack.enter_context(patch.object(dcn, "dropout", functional.dropout))
         stack.enter_context(plain_recurrent())

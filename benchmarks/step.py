@@ -151,16 +151,21 @@ class Products(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.factors: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.products: list[Callable[[], Tensor]] = []
         self.flops = 0
         self._ready: dict[tuple, Tensor] = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        if name in self.NAMES:
-            left, right = [each for each in args if isinstance(each, Tensor)][-2:]
-            result = left.new_empty(()).expand(*left.shape[:-1], right.shape[-1])
-            self.factors.append(tuple(map(self.ready, (left, right, result.contiguous()))))
+        if name == "_linear_pointwise":  # oneDNN's, whose factors come first, but for what is added
+            left, right = (self.ready(args[place]) for place in (0, 2 if function._overloadname == "binary" else 1))
+            self.products.append(lambda: torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], ""))
+            self.flops += 2 * left.numel() * len(right)
+        elif name in self.NAMES:
+            left, right = (self.ready(each) for each in [each for each in args if isinstance(each, Tensor)][-2:])
+            result = self.ready(left.new_empty(*left.shape[:-1], right.shape[-1]))
+            product = torch.mm if left.dim() == 2 else torch.bmm
+            self.products.append(lambda: product(left, right, out=result))
             self.flops += 2 * result.numel() * left.shape[-1]
         return function(*args, **(kwargs or {}))
 
@@ -174,8 +179,8 @@ class Products(TorchDispatchMode):
         return self._ready[key]
 
     def again(self) -> None:
-        for left, right, result in self.factors:
-            (torch.mm if left.dim() == 2 else torch.bmm)(left, right, out=result)
+        for product in self.products:
+            product()
 
 
 def training_step(

@@ -8,6 +8,8 @@ twice, and its backward pass runs once.
 """
 
 import math
+import os
+import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +25,13 @@ aten = torch.ops.aten
 
 MASKED = -1e9
 """added to the score of a key that is not there; not -inf, so that a row that is masked throughout stays finite"""
+
+
+ONEDNN_FROM = 2**20 if torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64") else math.inf
+"""multiplications from which a product of float32 on a CPU is left to oneDNN, where torch takes MKL: on AMD's CPUs MKL
+does without AVX-512, and takes twice as long"""
+# It compiles each form of a product once, and batches of many lengths have more than the 1024 that it would keep.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 
 def by_hand(x: Tensor) -> bool:
@@ -228,15 +237,32 @@ def _joined(low: torch.dtype, *groups: Sequence[Tensor]) -> list[Tensor]:
     return joined
 
 
+def _product(
+    left: Tensor, right: Tensor, bias: Tensor | None = None, base: Tensor | None = None, scale: float = 1.0
+) -> Tensor:
+    """``scale * left rightᵀ``, ``(rows, in)`` by ``(out, in)`` as a linear layer has it, and to that a bias ``(out,)``
+    or a base ``(rows, out)``, which may be of a wider type."""
+    if left.is_cpu and left.dtype == torch.float32 and left.numel() * len(right) >= ONEDNN_FROM:
+        if scale != 1:
+            right = right * scale
+        if base is None:
+            return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise.binary(left, base, right, bias, "add")
+    if base is not None and base.dtype != left.dtype:
+        return torch.add(base, left @ right.t(), alpha=scale)
+    added = bias if base is None else base
+    if added is None and scale == 1:
+        return left @ right.t()
+    if added is None:
+        return torch.addmm(left.new_empty(1), left, right.t(), beta=0, alpha=scale)
+    return torch.addmm(added, left, right.t(), alpha=scale)
+
+
 def _weight_gradient(of_output: Tensor, entered: Tensor, weight_type: torch.dtype) -> Tensor:
     """``(rows, out)`` and ``(rows, in)`` to ``(out, in)``, in the type of the weight."""
     if of_output.dtype == weight_type or not of_output.is_cuda:
-        return (of_output.t() @ entered).to(weight_type)
+        return _product(of_output.t(), entered.t()).to(weight_type)
     return torch.mm(of_output.t(), entered, out_dtype=weight_type)
-
-
-def _plus_product(base: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    return torch.addmm(base, left, right) if base.dtype == left.dtype else torch.add(base, left @ right)
 
 
 def _plus_residual(x: Tensor, output: Tensor, scale: float) -> Tensor:
@@ -263,8 +289,8 @@ class _FeedForward(torch.autograd.Function):
         x_rows = x.reshape(-1, x.size(-1))
         rows = x_rows.to(low)
         weight1, bias1, weight2, bias2 = _joined(low, (weight1,), (bias1,), (weight2,), (bias2,))
-        inner, _, inner_scale = _drop_out(torch.addmm(bias1, rows, weight1.t()).relu_(), p)
-        output = torch.addmm(bias2, inner, weight2.t(), alpha=inner_scale)
+        inner, _, inner_scale = _drop_out(_product(rows, weight1, bias1).relu_(), p)
+        output = _product(inner, weight2, bias2, scale=inner_scale)
         places = []
         if residual:
             output, places, output_scale = _drop_out(output, p)
@@ -285,16 +311,16 @@ class _FeedForward(torch.autograd.Function):
         outer = _through_dropout(gradient.to(rows.dtype), places, ctx.scale)
         scaled = outer * ctx.inner_scale if ctx.inner_scale != 1 else outer  # where `inner` is not yet scaled
         if ctx.inner_scale == ctx.scale:
-            inner_gradient = scaled @ weight2
+            inner_gradient = _product(scaled, weight2.t())
         else:
-            inner_gradient = torch.addmm(outer.new_empty(1), outer, weight2, beta=0, alpha=ctx.scale)
+            inner_gradient = _product(outer, weight2.t(), scale=ctx.scale)
         aten.threshold_backward.grad_input(inner_gradient, inner, 0, grad_input=inner_gradient)
         x_gradient = None
         if ctx.needs_input_grad[0]:
             if ctx.residual:
-                x_gradient = _plus_product(gradient, inner_gradient, weight1).view(*shape[:-1], -1)
+                x_gradient = _product(inner_gradient, weight1.t(), base=gradient).view(*shape[:-1], -1)
             else:
-                x_gradient = (inner_gradient @ weight1).view(*shape[:-1], -1)
+                x_gradient = _product(inner_gradient, weight1.t()).view(*shape[:-1], -1)
         return (
             x_gradient,
             None,
@@ -305,6 +331,34 @@ class _FeedForward(torch.autograd.Function):
             None,
             None,
         )
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, low: torch.dtype, weight: Tensor, bias: Tensor) -> Tensor:
+        rows, wide = x.reshape(-1, x.size(-1)).to(low), weight.dtype
+        weight, bias = weight.to(low), bias.to(low)
+        if ctx:
+            ctx.wide = wide
+            ctx.save_for_backward(rows, weight)
+        return _product(rows, weight, bias).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        rows, weight = ctx.saved_tensors
+        of_output = gradient.reshape(-1, gradient.size(-1))
+        x_gradient = None
+        if ctx.needs_input_grad[0]:
+            x_gradient = _product(of_output, weight.t()).view(*gradient.shape[:-1], -1)
+        return x_gradient, None, _weight_gradient(of_output, rows, ctx.wide), of_output.sum(0, dtype=ctx.wide)
+
+
+def linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    """What the layer, which has a bias, gives for ``(..., in)``."""
+    if x.device.type == "cpu" and by_hand(x):
+        return _run(_Linear, x, _product_type(x), layer.weight, layer.bias)
+    return functional.linear(x, layer.weight, layer.bias)
 
 
 def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, p: float, residual: bool) -> Tensor:
@@ -319,7 +373,7 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, p: float, resid
 def _project(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
     """``(B, N, hidden)`` by P projections at once, ``(P hidden, hidden)``, to ``(P, B heads, N, hidden / heads)``."""
     batch, positions, hidden = x.shape
-    projected = functional.linear(x, weight, bias).view(batch, positions, -1, heads, hidden // heads)
+    projected = _product(x.reshape(-1, hidden), weight, bias).view(batch, positions, -1, heads, hidden // heads)
     return projected.permute(2, 0, 3, 1, 4).reshape(-1, batch * heads, positions, hidden // heads)
 
 
@@ -410,11 +464,7 @@ class _Attention(torch.autograd.Function):
                 saved = [map_places, attention.view(-1).index_select(0, map_places)]
             _drop(attention, map_places)
         attended = torch.bmm(attention, value).view(batch, heads, positions, -1).transpose(1, 2).reshape(-1, hidden)
-        if merge_bias is None:
-            merge_bias_or_zero, beta = merge.new_empty(1), 0
-        else:
-            merge_bias_or_zero, beta = merge_bias, 1
-        output = torch.addmm(merge_bias_or_zero, attended, merge.t(), beta=beta, alpha=keep)
+        output = _product(attended, merge, merge_bias, scale=keep)
         output, places, scale_left = _drop_out(output, p)
         output = _plus_residual(x.reshape(-1, hidden), output, scale_left)
         saved += places
@@ -441,7 +491,7 @@ class _Attention(torch.autograd.Function):
         if saved:
             outer = outer * ctx.keep
         merge_gradient = _weight_gradient(outer, attended, wide)
-        outer = (outer @ merge).view(batch, positions, ctx.heads, -1).transpose(1, 2).reshape(query.shape)
+        outer = _product(outer, merge.t()).view(batch, positions, ctx.heads, -1).transpose(1, 2).reshape(query.shape)
 
         heads_gradients = [torch.empty_like(group) for group in projected]
         query_gradient, key_gradient, value_gradient = (part for group in heads_gradients for part in group)
@@ -459,9 +509,9 @@ class _Attention(torch.autograd.Function):
             torch.baddbmm(result, *factors, beta=0, alpha=ctx.scale, out=result)
 
         rows = [_heads_joined(each, batch) for each in heads_gradients]
-        input_gradients = [_plus_product(gradient, rows[0], weights[0]).view_as(inputs[0])]
+        input_gradients = [_product(rows[0], weights[0].t(), base=gradient).view_as(inputs[0])]
         if groups == 2:
-            input_gradients.append((rows[1] @ weights[1]).view_as(inputs[1]))
+            input_gradients.append(_product(rows[1], weights[1].t()).view_as(inputs[1]))
         weight_gradients = [
             part
             for row, source in zip(rows, inputs, strict=True)
@@ -531,7 +581,7 @@ class _FusedAttention(torch.autograd.Function):
         )[:3]
         joined = [each.transpose(1, 2).reshape(-1, hidden) for each in of_heads]
         rows = [torch.cat(joined, 1)] if ctx.groups == 1 else [joined[0], torch.cat(joined[1:], 1)]
-        input_gradients = [_plus_product(gradient, rows[0], weights[0]).view_as(inputs[0])]
+        input_gradients = [_product(rows[0], weights[0].t(), base=gradient).view_as(inputs[0])]
         input_gradients += [(row @ weight).view_as(y) for row, weight, y in zip(rows, weights, inputs)][1:]
         weight_gradients = [
             part

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model_space.dcn import DCN, DCNSettings
 from model_space.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
 from model_space.mcan import MCAN, MCANSettings
-from model_space.operations import MLP, Sizes
+from model_space.operations import MLP, Linear, Sizes
 from model_space.paired import Paired, PairedSettings
 from model_space.question_encoder import EncoderSettings, LSTMSettings, QuestionEncoder
 from model_space.stacked import Stacked, StackedSettings
@@ -111,7 +111,7 @@ class Network(ModelSpace):
         hidden, dropout = settings.hidden, settings.dropout
         inner = settings.inner or 4 * hidden
         self.question_encoder = QuestionEncoder(encoder, sizes.words, settings.word_size, hidden)
-        self.image_projection = nn.Linear(sizes.feature_size, hidden)
+        self.image_projection = Linear(sizes.feature_size, hidden)
         self.region_norm = nn.LayerNorm(hidden) if settings.region_norm else nn.Identity()
         self.backbone = BACKBONES[space.name](
             space, Sizes(hidden, settings.heads, inner, dropout, settings.channel_dropout)

@@ -24,6 +24,7 @@ from model_space.functional import (
     channel_dropout,
     feed_forward,
     feed_forwards,
+    linear,
     std_layer_norm,
 )
 
@@ -112,6 +113,13 @@ class Attention(nn.Module):
     @property
     def p(self) -> float:
         return self.dropout if self.training else 0.0
+
+
+class Linear(nn.Linear):
+    """As torch's, with a bias, and by hand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self)
 
 
 class MLP(nn.Sequential):

@@ -1,15 +1,17 @@
 """What is computed by hand on a CPU equals torch's operations one after the other, with dropout at the same places."""
 
+import math
 from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 from torch.autograd import gradcheck
+from torch.profiler import profile
 
 from benchmarks import plain
 from model_space import functional
-from model_space.operations import FeedForward, GuidedAttention, SelfAttention, StdLayerNorm
+from model_space.operations import MLP, FeedForward, GuidedAttention, Linear, SelfAttention, StdLayerNorm
 
 
 def features(n: int, hidden: int = 24) -> torch.Tensor:
@@ -46,6 +48,35 @@ def test_operations_equal_their_plain_form(n, m, p, same_places):
         with plain.plain():
             expected = outcome(operation, x, x_mask, y, y_mask)
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.skipif(math.isinf(functional.ONEDNN_FROM), reason="no oneDNN, or not on this kind of CPU")
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_products_by_onednn_equal_those_of_torch(p, same_places, monkeypatch):
+    x, y, x_mask, y_mask = features(20).float(), features(7).float(), mask(20, 18), mask(7, 4)
+    for operation in (
+        SelfAttention(24, 3, p),
+        GuidedAttention(24, 3, p, bias=False),
+        FeedForward(24, 40, p),
+        MLP(24, 40, 5, p),
+    ):
+        x_and_more = (x,) if isinstance(operation, MLP) else (x, x_mask, y, y_mask)
+        monkeypatch.setattr(functional, "ONEDNN_FROM", 0)
+        with profile() as profiled:
+            ours = outcome(operation, *x_and_more)
+        names = {event.name for event in profiled.events()}
+        assert "mkldnn::_linear_pointwise" in names and not names & {"aten::mm", "aten::addmm"}
+        monkeypatch.setattr(functional, "ONEDNN_FROM", math.inf)
+        torch.testing.assert_close(ours, outcome(operation, *x_and_more), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_linear_layer_is_that_of_torch(dtype):
+    layer = Linear(300, 200).to(dtype)
+    x = torch.randn(3, 20, 300, dtype=dtype, requires_grad=True)  # large enough for oneDNN in float32
+    expected = nn.Linear(300, 200).to(dtype)
+    expected.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(outcome(layer, x), outcome(expected, x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("m", [5, 18])

@@ -81,6 +81,7 @@ KINDS = {
     "aten::bmm": MATRIX,
     "aten::baddbmm": MATRIX,
     "aten::_addmm_activation": MATRIX,
+    "mkldnn::_linear_pointwise": MATRIX,
     "aten::mkldnn_rnn_layer": LSTM,
     "aten::mkldnn_rnn_layer_backward": LSTM,
     "aten::_cudnn_rnn": LSTM,
