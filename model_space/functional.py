@@ -8,7 +8,6 @@ twice, and its backward pass runs once.
 """
 
 import math
-import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,8 +29,6 @@ MASKED = -1e9
 ONEDNN_FROM = 2**20 if torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64") else math.inf
 """multiplications from which a product of float32 on a CPU is left to oneDNN, where torch takes MKL: on AMD's CPUs MKL
 does without AVX-512, and takes twice as long"""
-# It compiles each form of a product once, and batches of many lengths have more than the 1024 that it would keep.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 
 def by_hand(x: Tensor) -> bool:
