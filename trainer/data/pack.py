@@ -308,6 +308,8 @@ class Partial:
     def _put_on_disk(self, records: bytes) -> None:
         if records:
             os.fsync(self._data.fileno())
+            if hasattr(os, "posix_fadvise"):  # not on macOS; else the system would look for memory as it fills up
+                os.posix_fadvise(self._data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while records:
                 records = records[self._journal.write(records) :]
             os.fsync(self._journal.fileno())
