@@ -122,7 +122,7 @@ def test_mistakes_are_one_line(said, images, tmp_path):
         ({"image": tmp_path / "cut_1.npz"}, r"cut_1\.npz: "),
         ({"image": tmp_path / "absent_1.npz"}, r"absent_1\.npz: cannot be read: No such file"),
         ({"image": tmp_path}, r": cannot be read: Is a directory"),
-        ({"image": tmp_path / "text.jpg"}, r"not an \.npz of plain arrays: .*pickled \(object\) data\.$"),
+        ({"image": tmp_path / "text.jpg"}, r"not an \.npz of plain arrays: BadZipFile: File is not a zip file$"),
         ({"picture": "a.gif"}, r"a\.gif: a picture's name ends in one of \.png"),
     ):
         with pytest.raises(InputError, match=message) as refused:

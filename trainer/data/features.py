@@ -453,8 +453,7 @@ def read_npz(file: Path | bytes, where: Path | str | None = None) -> Image:
     except OSError as error:
         raise InputError(f"{where}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # NumPy and zipfile have a dozen errors for a broken file
-        reason = one_line(error).partition(" If you trust")[0]  # NumPy's advice to run code of the file
-        raise InputError(f"{where}: broken, or not an .npz of plain arrays: {reason}") from None
+        raise InputError(f"{where}: broken, or not an .npz of plain arrays: {one_line(error)}") from None
     for name, array in zip(ARRAYS, found):
         if array is None:
             raise InputError(f"{where}: no array {name!r}; expected {', '.join(ARRAYS)}")
