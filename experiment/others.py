@@ -75,7 +75,7 @@ def others(settings: Settings, folder: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception:
-        time.sleep(1)  # if it is because another one has ended, this one ends now
+        time.sleep(1)  # then let through: if it comes of another process that ended, that ends this one first
         raise
     finally:
         over.set()

@@ -50,7 +50,10 @@ def test_operations_equal_their_plain_form(n, m, p, same_places):
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.skipif(math.isinf(functional.ONEDNN_FROM), reason="no oneDNN, or not on this kind of CPU")
+@pytest.mark.skipif(
+    math.isinf(functional.ONEDNN_FROM),
+    reason="compares products by oneDNN with torch's own, and here torch has no oneDNN, or the CPU is no x86",
+)
 @pytest.mark.parametrize("p", [0.0, 0.4])
 def test_products_by_onednn_equal_those_of_torch(p, same_places, monkeypatch):
     x, y, x_mask, y_mask = features(20).float(), features(7).float(), mask(20, 18), mask(7, 4)

@@ -19,6 +19,7 @@ from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.mcan import MCANSettings
 from model_space.stacked import StackedSettings
+from trainer import progress
 from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint, read_curve
 from trainer.data.batches import ShuffledBatches
 from trainer.data.splits import load_data
@@ -198,6 +199,15 @@ def test_a_search_stops_likewise(tiny_data, tmp_path, strategy):
     space = space_of(tiny_data, StackedSettings(edges="one", cells=1, nodes=2))
     with pytest.raises(InputError, match=f"epoch 1, step [0-9]: .* the questions .*{', '.join(map(str, ids))}"):
         search(data, space, options, tmp_path, lambda epoch: None)
+
+
+def test_where_steps_are_slow_each_is_seen(tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    monkeypatch.setattr(progress, "BAR_SECONDS", 0.0)
+    train(tiny_data, MCAN, settings(epochs=1, steps_per_epoch=3, batch_size=8), tmp_path, progress_bar=True)
+    said = capsys.readouterr()
+    for step in (1, 2, 3):  # fewer than are read together where steps are fast
+        assert re.search(rf"\b{step}/3 [^\r\n]*loss=", said.out + said.err)
 
 
 def test_what_is_seen_on_the_way(tiny_data, tmp_path, capsys):

@@ -78,6 +78,10 @@ def test_what_evaluation_needs_is_in_the_order_of_the_questions(files, vocabular
     other = VQADataset(files.questions, reversed_file, files.features, vocabulary)
     assert list(other.question_ids) == list(dataset.question_ids) == [1000 + place for place in range(N_QUESTIONS)]
     assert other.annotations == dataset.annotations
+    assert [each["question_id"] for each in dataset.annotations] == list(dataset.question_ids)
+    types = {each["question_id"]: each["question_type"] for each in content["annotations"]}
+    assert [each["question_type"] for each in dataset.annotations] == [types[each] for each in dataset.question_ids]
+    assert {each["answer_type"] for each in dataset.annotations} == {"yes/no", "number", "other"}
     assert len(dataset) == N_QUESTIONS and dataset.feature_size == 6
 
 

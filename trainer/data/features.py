@@ -364,7 +364,7 @@ def read_head(path: Path) -> tuple[int, int, int]:
     try:
         (width, regions), _, dtype = _again(read)
         return (regions, width, dtype.itemsize) if dtype in (np.float16, np.float32) else (0, 0, 0)
-    except Exception:  # NumPy and zipfile have a dozen errors for a broken file
+    except Exception:  # NumPy and zipfile have a dozen errors for a broken file; read_npz says which, where it is read
         return 0, 0, 0
 
 
