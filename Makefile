@@ -16,12 +16,12 @@ bench: .venv/installed
 	.venv/bin/python -m benchmarks.step $(if $(SMALL),--small)
 	.venv/bin/python -m benchmarks.loading $(if $(SMALL),--images 256)
 
-.venv/installed: requirements.txt experiment/loopback.py experiment/loopback.js
+.venv/installed: requirements.txt experiment/manager/loopback.py experiment/manager/loopback.js
 	@$(PYTHON) experiment/supported.py
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet "$$(grep -o '^torch==[^ ]*' requirements.txt)"
 	.venv/bin/pip install --quiet -r requirements.txt
-	.venv/bin/python -m experiment.loopback
+	.venv/bin/python -m experiment.manager.loopback
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt

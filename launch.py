@@ -114,7 +114,7 @@ def main() -> None:
 
         with without_collector():
             from experiment import commands
-            from experiment.manager import SearchFailed
+            from experiment.manager.control import SearchFailed
             from model_space.errors import InputError
     except ModuleNotFoundError as error:  # such as torch; a room of this project would be a broken checkout
         if error.name.split(".")[0] in ("experiment", "trainer", "model_space"):

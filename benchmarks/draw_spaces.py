@@ -5,16 +5,16 @@ python -m benchmarks.draw_spaces
 
 from pathlib import Path
 
-from model_space import mmnas_file
+from experiment.results.drawing import save_svg
 from model_space.architecture import Architecture, SpaceFields, random_choices
-from model_space.dcn import DCNSettings
-from model_space.draw import save_svg
-from model_space.mcan import MCANSettings
+from model_space.encoders.recurrent import RecurrentSettings
 from model_space.network import DataSizes, NetworkSettings
-from model_space.paired import PairedSettings
+from model_space.published import mmnas as mmnas_file
 from model_space.question_encoder import LSTMSettings
-from model_space.recurrent import RecurrentSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.dcn import DCNSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.paired import PairedSettings
+from model_space.spaces.stacked import StackedSettings
 
 FOLDER = Path("docs/spaces")
 SEED = 3

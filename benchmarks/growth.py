@@ -31,10 +31,10 @@ from benchmarks.step import (
     set_balanced_sample,
     training_step,
 )
-from model_space import stacked
 from model_space.architecture import SpaceFields
 from model_space.network import NetworkSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces import stacked
+from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.snas import Snas
 
 BATCH = 16

@@ -24,12 +24,12 @@ from torch import nn
 
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, SpaceFields
-from model_space.mcan import Decoder, Encoder, MCANSettings
-from trainer.accuracy import Accuracy, Evaluator, most_frequent_answer, most_frequent_answer_of_form
+from model_space.spaces.mcan import Decoder, Encoder, MCANSettings
 from trainer.data.splits import load_data
 from trainer.data.vocabulary import UNKNOWN
 from trainer.data.vqa import Batch, VQADataset
-from trainer.evaluate import evaluate
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.vqa_accuracy import Accuracy, Evaluator, most_frequent_answer, most_frequent_answer_of_form
 from trainer.train import load_trained, train
 
 ANSWER_TYPES = ("yes/no", "number", "other")

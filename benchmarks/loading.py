@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.step import region_counts
 from trainer.data.batches import ShuffledBatches
 from trainer.data.features import NpzFiles, Packed, feature_files, open_packed
-from trainer.data.pack import pack
+from trainer.data.packing import pack
 
 WIDTH, BATCH = 2048, 64
 FORMS = {

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.plain_recurrent import plain_recurrent
-from model_space import dcn, operations
+from model_space import operations
+from model_space.spaces import dcn
 from trainer.strategies.snas import SampledInput, SampledLayer
 
 

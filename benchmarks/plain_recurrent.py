@@ -10,7 +10,7 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_space.recurrent import Activation, Recurrent
+from model_space.encoders.recurrent import Activation, Recurrent
 
 ACTIVATIONS: list[Callable[[Tensor], Tensor]] = [torch.tanh, torch.relu, torch.sigmoid, lambda p: p]
 

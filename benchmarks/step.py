@@ -36,13 +36,13 @@ from tqdm import tqdm
 import trainer  # noqa: F401  before NNI is imported: what it warns of
 from benchmarks.plain import plain
 from model_space.architecture import SpaceFields
+from model_space.encoders.recurrent import RecurrentSettings
 from model_space.functional import dropout_drawn_ahead
-from model_space.mcan import MCANSettings
 from model_space.network import DataSizes, NetworkSettings
-from model_space.recurrent import RecurrentSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.snas import SampledInput, SampledLayer, Snas
-from trainer.strategies.supernet import OneHot, mixed_modules, set_samples
+from trainer.supernet.choices import OneHot, mixed_modules, set_samples
 
 REGIONS, TOKENS = 100, 14
 DATA = DataSizes(feature_size=2048, words=15_000, answers=3_129)

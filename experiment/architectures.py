@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 from experiment.settings import Settings
-from model_space import mmnas_file
 from model_space.architecture import Architecture, Choices, candidates, read_text
-from model_space.encoder_decoder import EncoderDecoderSettings
 from model_space.errors import InputError
 from model_space.network import DataSizes
-from model_space.seed_genotype import Genotype
-from model_space.stacked import StackedSettings
+from model_space.published import mmnas as mmnas_file
+from model_space.published.nas_vqa import Genotype
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.stacked import StackedSettings
 
 NO_DATA = DataSizes(feature_size=1, words=2, answers=1)
 """in an architecture until :meth:`~model_space.architecture.Architecture.for_data` knows better"""

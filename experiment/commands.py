@@ -5,24 +5,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiment import whole
-from experiment.accuracy import validate as validate
-from experiment.answer import answer as answer
+from experiment.actions import search as whole
+from experiment.actions.answer import answer as answer
+from experiment.actions.check import check as check
+from experiment.actions.export import best
+from experiment.actions.export_onnx import export_onnx as export_onnx
+from experiment.actions.pack import pack as pack
+from experiment.actions.plan import plan as plan
+from experiment.actions.profile import advice, kinds_table, parts_table
+from experiment.actions.spaces import ROWS
+from experiment.actions.spaces import table as spaces_table
+from experiment.actions.test import test as test
+from experiment.actions.val import validate as validate
 from experiment.architectures import read_architecture
-from experiment.check import check as check
-from experiment.export import best
-from experiment.onnx_export import export_onnx as export_onnx
-from experiment.pack import pack as pack
-from experiment.plan import plan as plan
-from experiment.profile import advice, kinds_table, parts_table
 from experiment.settings import read_settings
-from experiment.spaces import ROWS
-from experiment.spaces import table as spaces_table
 from experiment.start import without_collector
-from experiment.test import test as test
 from trainer.data.splits import load_data
 from trainer.processes import Processes
-from trainer.profile import profile as profile_search
+from trainer.step_profile import profile as profile_search
 from trainer.train import train as train_network
 
 console = Console(highlight=False, soft_wrap=True)  # a path stays whole

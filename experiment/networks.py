@@ -8,10 +8,10 @@ from torch import nn
 from experiment.architectures import architecture_of, read_architecture
 from experiment.settings import Settings
 from model_space.errors import InputError
+from model_space.published.checkpoints import data_sizes, is_published, published_network
 from trainer.callbacks import load_checkpoint
 from trainer.data.splits import load_vocabulary, make_data
 from trainer.data.vocabulary import Vocabulary
-from trainer.published import data_sizes, is_published, published_network
 from trainer.train import trained_network
 
 

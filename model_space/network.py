@@ -9,13 +9,13 @@ from nni.nas.nn.pytorch import ModelSpace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from model_space.dcn import DCN, DCNSettings
-from model_space.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
-from model_space.mcan import MCAN, MCANSettings
 from model_space.operations import MLP, Linear, Sizes
-from model_space.paired import Paired, PairedSettings
 from model_space.question_encoder import EncoderSettings, LSTMSettings, QuestionEncoder
-from model_space.stacked import Stacked, StackedSettings
+from model_space.spaces.dcn import DCN, DCNSettings
+from model_space.spaces.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
+from model_space.spaces.mcan import MCAN, MCANSettings
+from model_space.spaces.paired import Paired, PairedSettings
+from model_space.spaces.stacked import Stacked, StackedSettings
 
 BACKBONES = {"stacked": Stacked, "mcan": MCAN, "encoder_decoder": EncoderDecoder, "paired": Paired, "dcn": DCN}
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_space.recurrent import Recurrent
-from model_space.recurrent_sequence import ACTIVATIONS, NONE, NORM_EPS
+from model_space.encoders.recurrent import Recurrent
+from model_space.encoders.recurrent_sequence import ACTIVATIONS, NONE, NORM_EPS
 
 INPUTS = ("regions", "region_mask", "tokens", "token_mask", "boxes")
 """as :meth:`model_space.network.Network.forward` has them, features as float32"""
@@ -19,7 +19,7 @@ OUTPUT = "logits"
 OPSET = 18
 
 FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda p: p}
-"""those of :data:`model_space.recurrent_sequence.ACTIVATIONS` that pass something on, each giving a new tensor"""
+"""those of :data:`.recurrent_sequence.ACTIVATIONS` that pass something on, each giving a new tensor"""
 
 
 class LSTM(nn.Module):
@@ -48,7 +48,7 @@ class LSTM(nn.Module):
 
 class Cell(nn.Module):
     """A frozen searched cell over a sequence, ``(B, T, word_size)`` to ``(B, T, hidden)``; see
-    :mod:`model_space.recurrent`."""
+    :mod:`model_space.encoders.recurrent`."""
 
     def __init__(self, recurrent: Recurrent):
         super().__init__()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from model_space.recurrent import Recurrent, RecurrentSettings
+from model_space.encoders.recurrent import Recurrent, RecurrentSettings
 
 
 class LSTMSettings(BaseModel):

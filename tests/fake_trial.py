@@ -1,4 +1,4 @@
-"""A trial without a network: what experiment/trial.py does around a search, with epochs as short as one likes.
+"""A trial without a network: what experiment/manager/trial.py does around a search, with epochs as short as one likes.
 
 python -m tests.fake_trial ARCHITECTURE
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from experiment import trial
+from experiment.manager import trial
 from model_space.errors import InputError
 
 EPOCHS = 4

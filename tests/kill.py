@@ -20,8 +20,8 @@ from conftest import tiny_network
 from tiny_vqa import write_split
 
 from model_space.architecture import Architecture, SpaceFields, random_choices
-from model_space.recurrent import RecurrentSettings
-from model_space.stacked import StackedSettings
+from model_space.encoders.recurrent import RecurrentSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint, read_curve
 from trainer.data.splits import Data, DataSettings, SplitSettings, load_data
 from trainer.search import SearchSettings, search

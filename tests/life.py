@@ -6,7 +6,7 @@ from conftest import space_of
 
 from model_space.architecture import Architecture
 from trainer.data.splits import Data, DataSettings, load_split
-from trainer.evaluate import evaluate
+from trainer.evaluation.evaluate import evaluate
 from trainer.search import SearchSettings, search
 from trainer.train import TrainSettings, load_trained, train
 

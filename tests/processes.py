@@ -10,8 +10,8 @@ import torch
 from conftest import tiny_space
 
 from model_space.architecture import Architecture, random_choices
-from model_space.recurrent import RecurrentSettings
-from model_space.stacked import StackedSettings
+from model_space.encoders.recurrent import RecurrentSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint
 from trainer.data.splits import Data, DataSettings, load_data
 from trainer.search import SearchSettings, search

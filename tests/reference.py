@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from model_space.network import DataSizes, NetworkSettings
-from trainer.published import PART_NAMES, renamed
+from model_space.published.checkpoints import PART_NAMES, renamed
 
 GOLDEN = Path(os.environ.get("GOLDEN", Path(__file__).parent / "golden"))
 

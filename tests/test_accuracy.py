@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_space.errors import InputError
-from trainer.accuracy import Evaluator, most_frequent_answer, most_frequent_answer_of_form
+from trainer.evaluation.vqa_accuracy import Evaluator, most_frequent_answer, most_frequent_answer_of_form
 
 GOLDEN = Path(os.environ.get("GOLDEN", Path(__file__).parent / "golden"))
 

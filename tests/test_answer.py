@@ -11,15 +11,15 @@ from PIL import Image
 from rich.console import Console
 from trained import settings_file, trained
 
-from experiment.answer import answer
+from experiment.actions.answer import answer
 from model_space.architecture import Architecture
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from trainer.ask import ask
+from model_space.spaces.mcan import MCANSettings
 from trainer.data.splits import load_split
 from trainer.data.vocabulary import tokenise
 from trainer.data.vqa import read_questions
-from trainer.evaluate import by_question
+from trainer.evaluation.ask import ask
+from trainer.evaluation.evaluate import by_question
 from trainer.train import load_trained
 
 

@@ -9,8 +9,8 @@ from conftest import tiny_batch, tiny_space
 
 from model_space.architecture import Architecture, candidates, random_choices
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 
 SPACE = tiny_space(StackedSettings(edges="one", cells=2, nodes=2))
 

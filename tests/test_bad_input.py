@@ -14,7 +14,7 @@ from official import write_official
 from rich.console import Console
 
 from experiment import commands
-from experiment.check import check
+from experiment.actions.check import check
 from model_space.architecture import Architecture, random_choices
 from model_space.errors import InputError
 from trainer.callbacks import load_checkpoint

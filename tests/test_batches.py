@@ -16,17 +16,17 @@ from torch.utils.data import Subset
 
 from experiment.settings import read_settings
 from model_space.architecture import Architecture, random_choices
-from model_space.dcn import DCNSettings
-from model_space.encoder_decoder import EncoderDecoderSettings
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.paired import PairedSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.dcn import DCNSettings
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.paired import PairedSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.data import batches as batches_module
 from trainer.data.batches import ShuffledBatches, longest_first
 from trainer.data.splits import load_data
 from trainer.data.vqa import VQADataset, loader
-from trainer.evaluate import answers, mean_soft_accuracy
+from trainer.evaluation.evaluate import answers, mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule, answer_logits
 from trainer.search import SearchSettings, search, training_batches
 from trainer.train import TrainSettings, train
@@ -279,7 +279,7 @@ def test_trimming_changes_no_result(tiny_data, untrimmed_data, space):
 
 
 def test_trimming_changes_no_answer(tiny_data, untrimmed_data, monkeypatch):
-    monkeypatch.setattr("trainer.evaluate.BATCH", 10)
+    monkeypatch.setattr("trainer.evaluation.evaluate.BATCH", 10)
     fields = space_of(tiny_data, StackedSettings(edges="all", nodes=3))
     network = Architecture(fields, random_choices(fields, 2)).network().double().eval()
     with torch.no_grad():  # a new network has one answer to everything

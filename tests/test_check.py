@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from official import write_official
 from rich.console import Console
 
-from experiment.check import check as check_command
+from experiment.actions.check import check as check_command
 from model_space.errors import InputError
-from trainer.data.check import check
-from trainer.data.pack import pack
+from trainer.data.inspection import check
+from trainer.data.packing import pack
 from trainer.data.splits import DataSettings, load_data
 from trainer.data.vocabulary import tokenise
 

@@ -6,7 +6,7 @@ from conftest import tiny_space
 from life import searched, trained_and_evaluated
 
 from model_space.architecture import Architecture, candidates
-from model_space.stacked import StackedSettings
+from model_space.spaces.stacked import StackedSettings
 
 
 def cell_of(choices: dict, edges: str, nodes: int):

@@ -8,8 +8,8 @@ from conftest import space_of, tiny_batch, tiny_space
 from life import trained_and_evaluated
 
 from model_space.architecture import Architecture
-from model_space.dcn import DCN, DCNSettings, DenseCoAttention
 from model_space.operations import Sizes
+from model_space.spaces.dcn import DCN, DCNSettings, DenseCoAttention
 
 # The authors' names → ours, in turn.
 DCN_NAMES = [

@@ -7,10 +7,10 @@ import pytest
 from conftest import tiny_batch, tiny_space
 from test_supernet import loss_of, supernet_of
 
-from model_space import stacked
+from experiment.results.drawing import svg, text
 from model_space.architecture import Architecture, candidates
-from model_space.draw import svg, text
-from trainer.strategies.supernet import architecture_parameters, at_sample
+from model_space.spaces import stacked
+from trainer.supernet.choices import architecture_parameters, at_sample
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from experiment.results.drawing import save_svg, svg, text
+from experiment.results.drawing.picture import COLOURS
+from experiment.results.drawing.spaces import graphs
 from model_space.architecture import Architecture, SpaceFields, candidates
-from model_space.draw import save_svg, svg, text
-from model_space.draw.picture import COLOURS
-from model_space.draw.spaces import graphs
 
 SVG = "{http://www.w3.org/2000/svg}"
 OPERATIONS = ("none", "identity", "feed_forward", "self_attention", "guided_attention")

@@ -10,17 +10,17 @@ import torch
 from conftest import space_of, tiny_batch, tiny_network, tiny_space
 from test_supernet import loss_of, supernet_of, weights_at
 
-from model_space import mmnas_file
 from model_space.architecture import Architecture, SpaceFields, random_choices
-from model_space.encoder_decoder import EncoderDecoderSettings
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
 from model_space.network import NetworkSettings
 from model_space.operations import RelationalSelfAttention, relative_geometry
-from trainer.evaluate import evaluate, mean_soft_accuracy
-from trainer.published import MMNAS_NAMES
+from model_space.published import mmnas as mmnas_file
+from model_space.published.checkpoints import MMNAS_NAMES
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.mcan import MCANSettings
+from trainer.evaluation.evaluate import evaluate, mean_soft_accuracy
 from trainer.search import SearchSettings, search
-from trainer.strategies.supernet import at_sample, mixed_modules
+from trainer.supernet.choices import at_sample, mixed_modules
 from trainer.train import TrainSettings, load_trained, train
 
 FORM = EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=4, relation_size=5)

@@ -7,10 +7,10 @@ import pytest
 from conftest import tiny_space
 from nni_records import Records
 
-from experiment.export import best
+from experiment.actions.export import best
 from model_space.architecture import Architecture, random_choices
 from model_space.errors import InputError
-from model_space.stacked import StackedSettings
+from model_space.spaces.stacked import StackedSettings
 
 SPACE = tiny_space(StackedSettings(edges="one", cells=1, nodes=2))
 

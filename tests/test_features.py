@@ -10,7 +10,7 @@ from official import write_official
 from model_space.errors import InputError
 from trainer.data import features as features_module
 from trainer.data.features import open_features, read_heads
-from trainer.data.pack import pack
+from trainer.data.packing import pack
 from trainer.data.splits import DataSettings, SplitSettings, load_data
 from trainer.data.vqa import loader
 

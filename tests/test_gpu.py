@@ -7,14 +7,14 @@ from torch.nn import functional
 
 from benchmarks.plain import plain
 from model_space.architecture import random_choices
-from model_space.encoder_decoder import EncoderDecoderSettings
+from model_space.encoders.recurrent import RecurrentSettings
 from model_space.operations import FeedForward, GuidedAttention, SelfAttention
-from model_space.paired import PairedSettings
-from model_space.recurrent import RecurrentSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.paired import PairedSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.search import SearchSettings, search
 from trainer.strategies.snas import Snas
-from trainer.strategies.supernet import at_sample
+from trainer.supernet.choices import at_sample
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="compares what runs on a GPU, and torch finds none here"

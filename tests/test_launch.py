@@ -11,7 +11,7 @@ from conftest import tiny_network, tiny_space
 
 import launch
 from model_space.architecture import Architecture, random_choices
-from model_space.stacked import StackedSettings
+from model_space.spaces.stacked import StackedSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,7 +65,7 @@ def test_mistakes_are_one_line_and_exit_code_2(settings, architecture, tmp_path,
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(settings.read_text().replace("epochs", "epoch"))
     config = tmp_path / "config.yml"
-    config.write_text("trialCommand: python -m experiment.trial x.yml\nexperimentWorkingDirectory: none-here\n")
+    config.write_text("trialCommand: python -m experiment.manager.trial x.yml\nexperimentWorkingDirectory: none-here\n")
     no_config = tmp_path / "no-config.yml"
     no_config.write_text("trialCommand: 3\n")
     for arguments, said in [

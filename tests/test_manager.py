@@ -23,13 +23,14 @@ from fake_trial import EPOCHS
 from fake_trial import search as fake_search
 from nni.tools.nnictl.config_utils import Experiments
 
-from experiment import loopback, manager, records
-from experiment.export import best
-from experiment.manager import SearchFailed
+from experiment.actions.export import best
+from experiment.manager import control as manager
+from experiment.manager import loopback, records
+from experiment.manager.control import SearchFailed
 from experiment.settings import Settings
 from model_space.architecture import Architecture, random_choices
 from model_space.errors import InputError
-from model_space.stacked import StackedSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.search import SearchSettings, search
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,7 @@ def write_config(home: Path, **changes) -> Path:
     config |= {
         "trialCommand": f"python -m tests.fake_trial {home / 'fake.json'}",
         "trialCodeDirectory": str(ROOT),
-        "tuner": {"codeDirectory": str(ROOT), "className": "experiment.grid.Grid"},
+        "tuner": {"codeDirectory": str(ROOT), "className": "experiment.manager.grid.Grid"},
         "experimentWorkingDirectory": str(home / "runs"),
     } | changes
     file = home / "config.yml"
@@ -152,7 +153,7 @@ def trial_process(trial: records.Trial) -> psutil.Process:
 
 def test_experiment_of_nnictl(home: Path):
     """Without the environment active: portal on loopback, records and export at any time, nothing left after stop."""
-    subprocess.run([sys.executable, "-m", "experiment.loopback"], cwd=ROOT, check=True)  # what make does
+    subprocess.run([sys.executable, "-m", "experiment.manager.loopback"], cwd=ROOT, check=True)  # what make does
     config = write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.5]))
     port = str(manager._free_port(None))
     nnictl("create", "--config", str(config), "--port", port)
@@ -234,7 +235,7 @@ def test_two_experiments_and_an_interruption(home: Path):
     script = (
         # What runs in the background of a shell ignores Ctrl-C, and so would its children.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from experiment import manager; from pathlib import Path\n"
+        "from experiment.manager import control as manager; from pathlib import Path\n"
         f"folder = manager.start(Path({str(home / 'config.yml')!r}))\n"
         "with manager.held(folder): list(manager.follow(folder))"
     )
@@ -271,7 +272,7 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data, processes
     )
     file = home / "settings.yml"
     file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
-    command = f"OMP_NUM_THREADS=1 python -m experiment.trial {file}"
+    command = f"OMP_NUM_THREADS=1 python -m experiment.manager.trial {file}"
     parameters = {"seed": 3, "architecture_lr": 0.01}
     space = choices({key: [value] for key, value in parameters.items()})
     folder = manager.start(write_config(home, trialCommand=command, searchSpace=space))

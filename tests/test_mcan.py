@@ -6,8 +6,8 @@ import torch
 from conftest import tiny_batch, tiny_space
 
 from model_space.architecture import Architecture, SpaceFields
-from model_space.mcan import MCANSettings
-from trainer.published import MCAN_NAMES
+from model_space.published.checkpoints import MCAN_NAMES
+from model_space.spaces.mcan import MCANSettings
 
 
 def mcan_like(arrays, config) -> Architecture:

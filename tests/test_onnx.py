@@ -11,15 +11,15 @@ from conftest import tiny_space
 from rich.console import Console
 from trained import settings_file, trained
 
-from experiment.onnx_export import CHECKED, difference, export_onnx
-from experiment.onnx_export import write as write_onnx
+from experiment.actions.export_onnx import CHECKED, difference, export_onnx
+from experiment.actions.export_onnx import write as write_onnx
 from model_space.architecture import Architecture, random_choices
-from model_space.dcn import DCNSettings
-from model_space.encoder_decoder import EncoderDecoderSettings
+from model_space.encoders.recurrent import RecurrentSettings
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.recurrent import RecurrentSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.dcn import DCNSettings
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.train import load_trained
 
 

@@ -18,11 +18,11 @@ import pytest
 from official import write_official
 from safetensors.numpy import save_file
 
-from experiment.pack import pack as pack_action
+from experiment.actions.pack import pack as pack_action
 from model_space.errors import InputError
-from trainer.data import pack as pack_module
+from trainer.data import packing as pack_module
 from trainer.data.features import feature_files, open_packed, packed_arrays, read_npz
-from trainer.data.pack import pack, verify
+from trainer.data.packing import pack, verify
 
 KILLS = int(os.environ.get("PACK_KILLS", 20))
 fork = get_context("fork")

@@ -6,8 +6,8 @@ from conftest import tiny_batch, tiny_space
 from life import searched, trained_and_evaluated
 
 from model_space.architecture import Architecture, candidates
-from model_space.mcan import MCANSettings
-from model_space.paired import PairedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.paired import PairedSettings
 
 
 def test_every_layer_chooses_among_all_pairs():

@@ -11,12 +11,12 @@ from conftest import tiny_network
 from official import write_official
 from rich.console import Console
 
-from experiment import plan
+from experiment.actions import plan
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.network import DataSizes
-from trainer.data.pack import pack
-from trainer.plan import STEPS, Cost, MadeUp, Measured, Shape
+from trainer.cost import STEPS, Cost, MadeUp, Measured, Shape
+from trainer.data.packing import pack
 
 SMALL = {"network": tiny_network().model_dump(), "train": {"batch_size": 16}, "search": {"batch_size": 8}}
 

@@ -11,13 +11,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from trained import settings_file, trained
 
-from experiment.test import test as answer_test
-from model_space.dcn import DCNSettings
+from experiment.actions.test import test as answer_test
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
+from model_space.spaces.dcn import DCNSettings
+from model_space.spaces.mcan import MCANSettings
 from trainer.data.splits import load_split
-from trainer.evaluate import by_question
-from trainer.predictions import SavedPredictions, ensemble, saving
+from trainer.evaluation.evaluate import by_question
+from trainer.evaluation.predictions import SavedPredictions, ensemble, saving
 from trainer.train import load_trained
 
 

@@ -15,9 +15,9 @@ from conftest import tiny_network
 from rich.console import Console
 
 import launch
-from experiment.profile import IDLE, advice, parts_table, shares
+from experiment.actions.profile import IDLE, advice, parts_table, shares
 from experiment.settings import Settings
-from trainer.profile import (
+from trainer.step_profile import (
     ARCHITECTURE,
     DROPOUT,
     ENCODER,

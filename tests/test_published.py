@@ -17,12 +17,12 @@ from test_mcan import mcan_like
 from experiment.architectures import read_architecture
 from experiment.settings import Settings
 from model_space.architecture import Architecture
-from model_space.dcn import DCNSettings
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
 from model_space.network import DataSizes, NetworkSettings
+from model_space.published.checkpoints import MCAN_NAMES, published_network, renamed
+from model_space.spaces.dcn import DCNSettings
+from model_space.spaces.mcan import MCANSettings
 from trainer.callbacks import load_checkpoint
-from trainer.published import MCAN_NAMES, published_network, renamed
 
 ROOT = Path(__file__).parents[1]
 

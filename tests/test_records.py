@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nni_records import Records
 
-from experiment import records
+from experiment.manager import records
 from model_space.errors import InputError
 
 
@@ -82,7 +82,7 @@ def test_how_a_trial_ends(tmp_path: Path, events: list[str], failed: bool, cance
     )
 
 
-GRID = {"className": "experiment.grid.Grid"}
+GRID = {"className": "experiment.manager.grid.Grid"}
 CHOICES = {"a": {"_type": "choice", "_value": [1, 2, 3]}, "b": {"_type": "choice", "_value": ["x", "y"]}}
 
 

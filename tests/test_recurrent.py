@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from benchmarks.plain_recurrent import plain_recurrent
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, random_choices
+from model_space.encoders.recurrent import Recurrent, RecurrentSettings, read_by_call
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.recurrent import Recurrent, RecurrentSettings, read_by_call
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.callbacks import load_checkpoint, read_curve
 from trainer.search import search
-from trainer.strategies.recurrent import read_mixed
-from trainer.strategies.supernet import OneHot, architecture_parameters, at_sample, draw, mixed_modules
+from trainer.supernet.choices import OneHot, architecture_parameters, at_sample, draw, mixed_modules
+from trainer.supernet.recurrent import read_mixed
 
 SETTINGS = Path(__file__).parents[1] / "settings" / "recurrent.yml"
 

@@ -8,17 +8,17 @@ import copy
 import torch
 from conftest import tiny_space
 
-from model_space import recurrent, recurrent_graph
 from model_space.architecture import random_choices
-from model_space.recurrent import RecurrentSettings
-from model_space.recurrent_sequence import CellSequence
-from model_space.stacked import StackedSettings
+from model_space.encoders import recurrent, recurrent_graph
+from model_space.encoders.recurrent import RecurrentSettings
+from model_space.encoders.recurrent_sequence import CellSequence
+from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.snas import Snas
-from trainer.strategies.supernet import at_sample
+from trainer.supernet.choices import at_sample
 
 
 class Computed:
-    """Has what :class:`model_space.recurrent_graph.Captured` has."""
+    """Has what :class:`model_space.encoders.recurrent_graph.Captured` has."""
 
     def __init__(self, plan, tensors):
         self.plan, self.last = plan, lambda: None

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from experiment.curves import draw_curves
-from experiment.ranking import ranking, unmoved
-from experiment.records import Trial
-from experiment.report import Row, markdown, save, standard_error, table, verdict
+from experiment.manager.records import Trial
+from experiment.results.curves import draw_curves
+from experiment.results.ranking import ranking, unmoved
+from experiment.results.report import Row, markdown, save, standard_error, table, verdict
 from model_space.errors import InputError
 
 FLOOR = Row("most frequent answer", 20.0, {"yes/no": 50.0, "number": 0.0, "other": 3.0})

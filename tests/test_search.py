@@ -8,8 +8,8 @@ import torch
 from conftest import space_of
 
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.callbacks import load_checkpoint, read_curve
 from trainer.search import SearchSettings, search, training_batches
 
@@ -148,7 +148,7 @@ def test_a_step_keeps_no_graph_alive(tiny_data, tmp_path):
 
     from test_supernet import FORMS, loss_of, supernet_of
 
-    from trainer.strategies.supernet import draw, mixed_modules
+    from trainer.supernet.choices import draw, mixed_modules
 
     gc.collect()
     gc.disable()

@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback
 from test_training import TESTS, run
 
 from benchmarks.plain import plain
-from experiment.others import others
+from experiment.manager.processes import others
 from experiment.settings import Settings, read_settings
 from model_space.errors import InputError
 from trainer.callbacks import CHECKPOINT, RUN, GoingOn, load_checkpoint, read_curve
@@ -28,7 +28,7 @@ from trainer.search import SearchSettings, search
 from trainer.search import run as run_search
 from trainer.strategies.darts import DartsModule
 from trainer.strategies.snas import SnasModule
-from trainer.strategies.supernet import architecture_parameters, draw
+from trainer.supernet.choices import architecture_parameters, draw
 
 
 def assert_searched_alike(first: Path, second: Path) -> None:
@@ -152,7 +152,7 @@ def test_more_processes_than_gpus_are_refused(tiny_data_settings, tmp_path, monk
 SCRIPT = """
 import sys
 from pathlib import Path
-from experiment.others import others
+from experiment.manager.processes import others
 from experiment.settings import Settings
 from model_space.errors import InputError
 from trainer.data.splits import load_data
@@ -202,7 +202,7 @@ def test_when_one_process_is_killed_the_other_ends(tiny_data_settings, tmp_path,
 
 def test_another_process_ends_with_the_first_whatever_it_does(tiny_data_settings, tmp_path):
     """Also where it waits for nobody: here it searches alone."""
-    command = [sys.executable, "-m", "experiment.others"]
+    command = [sys.executable, "-m", "experiment.manager.processes"]
     with subprocess.Popen(command, cwd=TESTS.parent, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
         settings = in_two_processes(tiny_data_settings).model_dump(mode="json")
         it.stdin.write(json.dumps({"settings": settings, "folder": str(tmp_path / "search")}) + "\n")

@@ -7,15 +7,15 @@ import torch
 from torch.nn import functional
 
 from model_space.architecture import Architecture, SpaceFields, candidates, check, random_choices
+from model_space.encoders.recurrent import RecurrentSettings
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
 from model_space.network import DataSizes, NetworkSettings
+from model_space.published.nas_vqa import ACTIVATIONS, ATTENTION, Genotype
 from model_space.question_encoder import LSTMSettings
-from model_space.recurrent import RecurrentSettings
-from model_space.seed_genotype import ACTIVATIONS, ATTENTION, Genotype
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.snas import Snas
-from trainer.strategies.supernet import at_sample
+from trainer.supernet.choices import at_sample
 
 
 def fields_like(arrays, config, backbone, encoder) -> SpaceFields:

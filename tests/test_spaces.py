@@ -9,14 +9,14 @@ from conftest import tiny_space
 from rich.console import Console
 from torch import nn
 
+from experiment.actions.spaces import ROWS, architecture_count, multiply_adds, table
 from experiment.settings import read_settings
-from experiment.spaces import ROWS, architecture_count, multiply_adds, table
 from model_space.architecture import candidates
 from model_space.network import SPACES
 from model_space.operations import Attention
-from model_space.paired import PairedSettings
 from model_space.question_encoder import ENCODERS
-from model_space.stacked import StackedSettings
+from model_space.spaces.paired import PairedSettings
+from model_space.spaces.stacked import StackedSettings
 
 
 @pytest.mark.parametrize("space", [PairedSettings(layers=2), StackedSettings(edges="one", nodes=1)])

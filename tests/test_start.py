@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 TRIAL = """
 import json, sys
 from pathlib import Path
-from experiment.trial import search
+from experiment.manager.trial import search
 architecture = search(sys.argv[1], {"seed": 1}, Path(sys.argv[2]), lambda epoch: None)
 import gc
 json.dump({"modules": list(sys.modules), "collects": gc.isenabled(), "frozen": gc.get_freeze_count()}, sys.stdout)
@@ -50,11 +50,12 @@ def test_a_trial_on_data_that_is_there_loads_neither_scikit_learn_nor_what_other
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     modules = set(found["modules"])
-    assert "experiment.trial" in modules and "trainer.search" in modules
+    assert "experiment.manager.trial" in modules and "trainer.search" in modules
     packages = {module.split(".")[0] for module in modules}
     assert not packages & {"sklearn", "joblib", "tensorboard", "torchvision", "IPython", "pytest"}
-    ours = {"manager", "commands", "whole", "comparison", "curves", "report", "profile", "spaces", "architectures"}
-    assert not modules & {*(f"experiment.{name}" for name in ours), "trainer.profile", "model_space.draw"}
+    ours = ("manager.control", "commands", "actions", "results.comparison", "results.curves", "results.report")
+    ours += ("results.drawing", "architectures")
+    assert not modules & {*(f"experiment.{name}" for name in ours), "trainer.step_profile"}
     assert found["collects"] and found["frozen"] > 100_000
 
 

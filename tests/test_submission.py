@@ -11,19 +11,19 @@ from test_published import names_at, save
 from tiny_vqa import write_split
 from trained import settings_file, trained
 
-from experiment.accuracy import validate
+from experiment.actions.test import test as answer_test
+from experiment.actions.val import validate
 from experiment.settings import read_settings
-from experiment.test import test as answer_test
 from model_space.architecture import Architecture
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.stacked import StackedSettings
+from model_space.published.checkpoints import MCAN_NAMES, renamed
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.data.splits import SplitSettings, load_split, load_vocabulary
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import read_questions
-from trainer.evaluate import answers, by_question
-from trainer.published import MCAN_NAMES, renamed
-from trainer.submission import write_submission
+from trainer.evaluation.evaluate import answers, by_question
+from trainer.evaluation.submission import write_submission
 from trainer.train import load_trained
 
 
@@ -146,7 +146,7 @@ def test_other_mistakes_are_one_line(checkpoints, settings, tiny_data_settings, 
 def test_where_nothing_can_be_written_is_said_before_any_question_is_answered(
     checkpoints, settings, tmp_path, console, monkeypatch
 ):
-    monkeypatch.setattr("experiment.test.load_network", lambda *arguments: pytest.fail("a network was loaded"))
+    monkeypatch.setattr("experiment.actions.test.load_network", lambda *arguments: pytest.fail("a network was loaded"))
     (tmp_path / "a.safetensors").mkdir()
     for file, kept in ((tmp_path, None), (tmp_path / "x.json", tmp_path / "a.safetensors")):
         with pytest.raises(InputError, match="cannot be written: is a folder"):

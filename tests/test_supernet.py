@@ -8,17 +8,17 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.plain import plain
-from model_space import stacked
 from model_space.architecture import Architecture, candidates, random_choices
 from model_space.network import Network
 from model_space.operations import SelfAttention
-from model_space.paired import PairedSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces import stacked
+from model_space.spaces.paired import PairedSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
 from trainer.strategies.single_path import SinglePath
 from trainer.strategies.snas import Snas
-from trainer.strategies.supernet import (
+from trainer.supernet.choices import (
     architecture_parameters,
     at_sample,
     derive,
@@ -27,7 +27,7 @@ from trainer.strategies.supernet import (
     entropy,
     mixed_modules,
 )
-from trainer.strategies.unchosen import TOGETHER
+from trainer.supernet.deferred import TOGETHER
 
 FORMS = [StackedSettings(edges=edges, cells=2, nodes=3) for edges in ("all", "one")]
 SPACES = {

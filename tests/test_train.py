@@ -8,11 +8,11 @@ from conftest import tiny_space
 
 from model_space.architecture import Architecture, random_choices
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.callbacks import load_checkpoint, read_curve
 from trainer.data.splits import load_data, load_split
-from trainer.evaluate import answers, evaluate, mean_soft_accuracy
+from trainer.evaluation.evaluate import answers, evaluate, mean_soft_accuracy
 from trainer.module import OptimizerSettings
 from trainer.train import TrainSettings, load_trained, train
 

@@ -17,8 +17,8 @@ from processes import training
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer import progress
 from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint, read_curve
 from trainer.data.batches import ShuffledBatches

@@ -12,8 +12,8 @@ from spacy.cli.package import package
 
 from model_space.architecture import Architecture, random_choices
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
-from model_space.stacked import StackedSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 from trainer.callbacks import load_checkpoint
 from trainer.data.splits import load_data
 from trainer.data.vectors import start_embedding, word_vectors

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tiny_vqa import write_split
 
 from model_space.errors import InputError
-from model_space.mcan import MCANSettings
 from model_space.network import Network
+from model_space.spaces.mcan import MCANSettings
 from trainer.data.answers import soft_targets
 from trainer.data.features import read_image
 from trainer.data.vocabulary import Vocabulary

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from conftest import tiny_network, tiny_space
 
-from experiment import comparison
-from experiment.comparison import rivals
+from experiment.results import comparison
+from experiment.results.comparison import rivals
 from experiment.settings import read_settings
 from model_space.architecture import Architecture, random_choices
-from model_space.mcan import MCANSettings
-from model_space.stacked import StackedSettings
-from trainer.accuracy import Accuracy
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
+from trainer.evaluation.vqa_accuracy import Accuracy
 
 ROOT = Path(__file__).parents[1]
 NOTHING = Accuracy(0.0, {}, {}, {})
@@ -36,9 +36,9 @@ def config(tiny_data_settings, tmp_path) -> Path:
     content = yaml.safe_load((ROOT / "config.yml").read_text())
     content |= {
         "searchSpace": {"seed": {"_type": "choice", "_value": [0, 1, 2]}},
-        "trialCommand": f"OMP_NUM_THREADS=1 python -m experiment.trial {tmp_path / 'settings.yml'}",
+        "trialCommand": f"OMP_NUM_THREADS=1 python -m experiment.manager.trial {tmp_path / 'settings.yml'}",
         "trialCodeDirectory": str(ROOT),
-        "tuner": {"codeDirectory": str(ROOT), "className": "experiment.grid.Grid"},
+        "tuner": {"codeDirectory": str(ROOT), "className": "experiment.manager.grid.Grid"},
         "experimentWorkingDirectory": "runs",
         "maxTrialNumber": 3,
     }

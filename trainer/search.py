@@ -20,7 +20,7 @@ from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, GoingOn, Wh
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader
-from trainer.evaluate import mean_soft_accuracy
+from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule
 from trainer.processes import Processes, Unwrapped
 from trainer.progress import Watch
@@ -28,7 +28,7 @@ from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
 from trainer.strategies.single_path import SinglePath
 from trainer.strategies.snas import Snas
-from trainer.strategies.supernet import at_sample, derive, distribution, entropy
+from trainer.supernet.choices import at_sample, derive, distribution, entropy
 
 STRATEGIES = {"snas": Snas, "single_path": SinglePath, "darts": Darts, "gumbel_darts": GumbelDarts}
 BILEVEL = ("darts", "gumbel_darts")

@@ -26,7 +26,7 @@ from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import loader
-from trainer.evaluate import mean_soft_accuracy
+from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import OptimizerSettings, VQAModule
 from trainer.processes import Processes
 from trainer.progress import Bar, Board, Watch

@@ -2,8 +2,8 @@
 
 An ``.npz`` is as mcan-vqa stores bottom-up features: ``x`` (D, N) features, ``bbox`` (N, 4) corners x1, y1, x2, y2 in
 pixels, ``image_w`` and ``image_h`` in pixels. A folder of them may be large, so there are two ways to read it: small
-ones are held in memory, of others every batch reads its files. A file that :mod:`trainer.data.pack` made of a folder is
-mapped into memory, and the operating system keeps of it what fits.
+ones are held in memory, of others every batch reads its files. A file that :mod:`trainer.data.packing` made of a folder
+is mapped into memory, and the operating system keeps of it what fits.
 """
 
 import io

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from model_space.errors import InputError
 from model_space.network import DataSizes
-from trainer.accuracy import Variant
 from trainer.data.digits import DigitsSettings, generate
 from trainer.data.questions import UNTYPED, one_release, read_annotations, read_questions
 from trainer.data.vectors import WordVectors, word_vectors
 from trainer.data.vocabulary import Vocabulary, frequent_answers, read_answers, words_of
 from trainer.data.vqa import Entries, VQADataset
+from trainer.evaluation.vqa_accuracy import Variant
 
 T = TypeVar("T")
 

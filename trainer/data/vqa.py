@@ -160,7 +160,7 @@ class VQADataset(Dataset):
 
     @cached_property
     def annotations(self) -> list[dict] | None:
-        """In the order of the questions, for :class:`trainer.accuracy.Evaluator`; None without a file.
+        """In the order of the questions, for :class:`trainer.evaluation.vqa_accuracy.Evaluator`; None without a file.
 
         Read again when they are asked for: as dictionaries they would be most of the memory of a training.
         """

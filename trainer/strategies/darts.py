@@ -3,9 +3,9 @@
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.strategy import DARTS
 
-from trainer.strategies.ordered import OrderedArchitecture
-from trainer.strategies.parts import StepInParts
-from trainer.strategies.recurrent import read_mixed_layers
+from trainer.supernet.micro_batches import StepInParts
+from trainer.supernet.ordered import OrderedArchitecture
+from trainer.supernet.recurrent import read_mixed_layers
 
 
 class DartsModule(StepInParts, OrderedArchitecture, DartsLightningModule):

@@ -6,8 +6,8 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from torch import Tensor
 
 from trainer.strategies.darts import DartsModule
-from trainer.strategies.recurrent import read_mixed_layers
-from trainer.strategies.supernet import gumbel
+from trainer.supernet.choices import gumbel
+from trainer.supernet.recurrent import read_mixed_layers
 
 
 class NoisySoftmax(GumbelSoftmax):

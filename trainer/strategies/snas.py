@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from model_space.functional import dropout_drawn_ahead
-from trainer.strategies.ordered import OrderedArchitecture
-from trainer.strategies.parts import StepInParts
-from trainer.strategies.recurrent import read_mixed_layers
-from trainer.strategies.supernet import MixedModule, OneHot, hard_samples, mixed_modules, set_samples
+from trainer.supernet.choices import MixedModule, OneHot, hard_samples, mixed_modules, set_samples
+from trainer.supernet.micro_batches import StepInParts
+from trainer.supernet.ordered import OrderedArchitecture
+from trainer.supernet.recurrent import read_mixed_layers
 
 Candidate = tuple[nn.Module | None, tuple[Any, ...]]
 """an operation and what it is called with, or None and its output"""

@@ -1,0 +1,151 @@
+"""One question about one image: the best answers, and a picture of where the network looked."""
+
+import warnings
+from pathlib import Path
+from textwrap import shorten
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from experiment.networks import check_width, load_network
+from experiment.settings import read_settings
+from model_space.errors import InputError
+from model_space.files import whole_file
+from trainer.data.features import read_npz
+from trainer.evaluation.ask import Reply, ask
+
+PICTURES = (".png", ".svg", ".pdf")
+NAMED = 3
+"""boxes whose share of the attention is written beside them"""
+RED = (0.85, 0.1, 0.1)
+SAME_SHAPE = 0.02
+"""by how much the ratio of a photo's sides may differ from that of the image of the features, as rounded sizes do"""
+
+
+def answer(
+    checkpoint: Path,
+    image: Path,
+    question: str,
+    photo: Path | None,
+    picture: Path,
+    settings_file: Path,
+    console: Console,
+    architecture: Path | None = None,
+) -> None:
+    """Prints the best answers with their probabilities, and draws the attention over the regions.
+
+    Args:
+        image: features of the image, ``.npz``.
+        photo: the image itself, to draw on; None for an empty canvas.
+        picture: where the drawing goes, as PNG, SVG or PDF by its suffix.
+        settings_file: how many words and regions networks are given (``data.max_tokens``, ``data.max_regions``).
+        architecture: that of a published checkpoint, if not in the settings.
+
+    Raises:
+        InputError: a file is missing or wrong, or does not fit the others.
+    """
+    if picture.suffix not in PICTURES:
+        raise InputError(f"{picture}: a picture's name ends in one of {', '.join(PICTURES)}")
+    # Bytes that were no text in the terminal's encoding reach Python as halves of letters, which nothing can print.
+    question = question.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    settings = read_settings(settings_file)
+    network, vocabulary = load_network(checkpoint, settings, architecture)
+    features, boxes, size = read_npz(image)
+    features, boxes = features[: settings.data.max_regions], boxes[: settings.data.max_regions]
+    check_width(network, features.shape[1], checkpoint, str(image))
+    photograph = None if photo is None else read_photo(photo, size)
+
+    reply = ask(
+        network, vocabulary, torch.from_numpy(features), torch.from_numpy(boxes), question, settings.data.max_tokens
+    )
+    for sentence in remarks(reply):
+        console.print(sentence, markup=False)
+    for text, probability in reply.answers:
+        console.print(f"{100 * probability:6.2f} %  {text}", markup=False)
+    title = f"{shorten(question, 150, placeholder=' ...')}\n{reply.answers[0][0]}"
+    draw(boxes, reply.attention.numpy(), size, photograph, title, picture)
+    console.print(f"where it looked: {picture}", markup=False)
+
+
+def remarks(reply: Reply) -> list[str]:
+    """What became of the question, where the network was not given it as it is."""
+    said = []
+    if not reply.read:
+        said.append("the question has no words: it is one unknown word to the network")
+    if reply.unknown:
+        said.append(f"unknown words: {', '.join(reply.unknown)}")
+    if reply.left_out:
+        all_words = len(reply.read) + reply.left_out
+        said.append(f"the first {len(reply.read)} of {all_words} words are read; the last is '{reply.read[-1]}'")
+    return said
+
+
+def read_photo(path: Path, size: tuple[float, float]) -> NDArray[np.uint8]:
+    """A photo's pixels, ``(height, width, 3)``; it may be larger or smaller than ``size`` (width, height), whose shape
+    it has.
+
+    Raises:
+        InputError: not a picture, or one of another shape.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except Exception as error:  # Pillow has many errors for a broken file
+        reason = getattr(error, "strerror", None) or "not a whole picture in a form that Pillow reads"
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    height, width = pixels.shape[:2]
+    if abs(width / height * size[1] / size[0] - 1) > SAME_SHAPE:
+        raise InputError(
+            f"{path}: is {width} × {height}, the image of the features {size[0]:g} × {size[1]:g}: not the same image"
+        )
+    return pixels
+
+
+def draw(
+    boxes: NDArray[np.float32],
+    attention: NDArray[np.float32],
+    size: tuple[float, float],
+    photo: NDArray[np.uint8] | None,
+    title: str,
+    path: Path,
+) -> None:
+    """Draws the boxes, the stronger the more they are attended to, on the photo or an empty canvas of ``size`` pixels.
+
+    Raises:
+        InputError: the picture cannot be written.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    width, height = size
+    # What a user asks may hold dollars, which are no formula, and letters that the font does not have.
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
+        figure = Figure(figsize=(8, 8 * min(height / width, 2) + 0.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=(), yticks=())
+        axes.set_title(title, wrap=True)
+        if photo is not None:
+            axes.imshow(photo, extent=(0, width, height, 0))
+        order = np.argsort(attention)  # the most attended to is drawn last, above the others
+        for rank, place in enumerate(order, start=1 - len(order)):
+            (x, y, right, bottom), share = boxes[place], attention[place]
+            strong = share / attention.max()
+            axes.add_patch(
+                Rectangle(
+                    (x, y),
+                    right - x,
+                    bottom - y,
+                    edgecolor=(*RED, 0.1 + 0.9 * strong),
+                    facecolor=(*RED, 0.25 * strong),
+                    linewidth=0.5 + 2.5 * strong,
+                )
+            )
+            if rank > -NAMED:
+                axes.text(x, y, f"{100 * share:.0f} %", color="white", backgroundcolor=(*RED, 0.8), fontsize=8)
+        with whole_file(path) as partial:
+            figure.savefig(partial)

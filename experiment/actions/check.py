@@ -1,0 +1,142 @@
+"""``launch.py --check``: what the files of the settings hold, and what is wrong with them, before hours are spent."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from experiment.settings import read_settings
+from model_space.errors import InputError
+from trainer.data.answers import normalise
+from trainer.data.inspection import Finding, Report, SplitReport
+from trainer.data.inspection import check as look
+from trainer.data.splits import DataSettings, make_data
+from trainer.data.vectors import check_width
+from trainer.data.vocabulary import FIRST_WORDS, Vocabulary, tokenise
+
+WELL, WORTH_A_LOOK, STOPS = 0, 1, 2
+"""exit codes"""
+
+
+class Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
+def check(settings_file: Path, console: Console) -> int:
+    """Reads everything, with a progress bar, and prints two tables.
+
+    Returns:
+        The exit code: 0 where all is well, 1 where something is worth a look, 2 where something stops a training.
+    """
+    settings = read_settings(settings_file)
+    data = settings.data
+    make_data(data)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        tasks = {}
+
+        def progress(what: str, total: int, seen: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.advance(tasks[what], seen)
+
+        report = look(data, progress)
+    if report.word_vectors:
+        try:
+            check_width(report.word_vectors, settings.network.word_size)
+        except InputError as error:
+            report.findings.append(Finding("train", str(error), stops=True, count=1))
+    console.print(splits_table(report.splits), soft_wrap=False)
+    if report.vocabulary:
+        console.print(words_table(report, report.vocabulary, data.max_tokens), soft_wrap=False)
+        for line in words_lines(report, report.vocabulary, data):
+            console.print(escape(line))
+    if report.findings:
+        console.print(findings_table(report.findings), soft_wrap=False)
+    console.print(verdict(report.findings))
+    if report.stops:
+        return STOPS
+    return WORTH_A_LOOK if report.findings else WELL
+
+
+def splits_table(splits: Collection[SplitReport]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("split", "questions", "annotations", "images", "features", "regions (mean)", "width"):
+        table.add_column(title, justify="left" if title == "split" else "right", no_wrap=True)
+    for split in splits:
+        regions = [image.regions for image in split.images.values()]
+        widths = sorted({image.width for image in split.images.values()})
+        table.add_row(
+            split.name,
+            f"{len(split.questions):,}",
+            f"{len(split.annotations):,}" if split.files.annotations else "–",
+            f"{len(split.image_ids):,}",
+            f"{len(split.images):,}",
+            f"{min(regions)}–{max(regions)} ({sum(regions) / len(regions):.1f})" if regions else "–",
+            ", ".join(map(str, widths)) or "–",
+        )
+    return table
+
+
+def words_table(report: Report, vocabulary: Vocabulary, max_tokens: int) -> Table:
+    """What the vocabulary knows of each split."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("split", "unknown words, %", "longest question", f"cut to {max_tokens}", "known answers, %"):
+        table.add_column(title, justify="left" if title == "split" else "right", no_wrap=True)
+    for split in report.splits:
+        if not split.questions:
+            continue
+        questions = [tokenise(question["question"]) for question in split.questions]
+        lengths = [len(question) for question in questions]
+        unknown = sum(word not in vocabulary.word_index for question in questions for word in question)
+        known = sum(normalise(each["multiple_choice_answer"]) in vocabulary.answer_index for each in split.annotations)
+        table.add_row(
+            split.name,
+            f"{100 * unknown / max(1, sum(lengths)):.2f}",
+            f"{max(lengths)}",
+            f"{sum(length > max_tokens for length in lengths):,}",
+            f"{100 * known / len(split.annotations):.1f}" if split.annotations else "–",
+        )
+    return table
+
+
+def words_lines(report: Report, vocabulary: Vocabulary, data: DataSettings) -> list[str]:
+    """Where words, answers and vectors come from, and how many there are."""
+    answers = data.vocabulary or data.answers or f"those to {data.min_answer_count} training questions or more"
+    vectors = report.word_vectors or ("see below" if data.word_vectors else "none, learned from scratch")
+    words = len(vocabulary.words) - len(FIRST_WORDS)
+    return [
+        f"vocabulary: {words:,} words, {len(vocabulary.answers):,} answers ({answers})",
+        f"word vectors: {vectors}",
+    ]
+
+
+def findings_table(findings: Collection[Finding]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    table.add_column("split")
+    table.add_column("count", justify="right")
+    table.add_column("what, and the first three")
+    for finding in sorted(findings, key=lambda finding: not finding.stops):
+        table.add_row(
+            Text("stops", style="red") if finding.stops else Text("look", style="yellow"),
+            Text(finding.split),
+            f"{finding.count:,}",
+            Text.assemble(finding.what, *((f"\n{example}", "dim") for example in finding.examples)),
+        )
+    return table
+
+
+def verdict(findings: Collection[Finding]) -> str:
+    stopping = sum(finding.stops for finding in findings)
+    if stopping:
+        return f"{stopping} of {len(findings)} findings stop a search or a training: to be mended first"
+    if findings:
+        return f"nothing stops a search or a training; {len(findings)} findings are worth a look"
+    return "all is well"

@@ -1,0 +1,49 @@
+"""``launch.py --pack``: one file of features for each folder or archive that the settings name."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from experiment.settings import read_settings
+from trainer.data.features import packed_path
+from trainer.data.packing import pack as pack_features
+from trainer.data.splits import make_data
+
+
+def pack(settings_file: Path, console: Console) -> None:
+    """Packs all features of the settings, one after the other; what is packed already stays as it is.
+
+    Raises:
+        InputError: features are wrong or missing, or the disk is full. The same command goes on.
+    """
+    data = read_settings(settings_file).data
+    make_data(data)
+    splits = [*data.train_parts, data.val, *([data.test] if data.test else [])]
+    for source in dict.fromkeys(path for split in splits for path in split.feature_paths):
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[images]:,} images"),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task(str(source), total=None, images=0)
+
+            def seen(images: int, looked_at: int, total: int, progress=progress, task=task) -> None:
+                progress.update(task, completed=looked_at, total=total, images=images)
+
+            was_there = packed_path(source).is_file()
+            target = pack_features(source, seen)
+        size = target.stat().st_size
+        of = ", was there already" if was_there else f", of {source}"
+        console.print(f"{target}: {size / 1e9:.2f} GB{of}", markup=False)

@@ -1,0 +1,112 @@
+"""Answers to the questions of the test split, by one network or several, in the form that the challenge takes."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiment.actions.val import show
+from experiment.networks import check_width, load_network
+from experiment.settings import read_settings
+from model_space.errors import InputError
+from model_space.files import check_writable
+from trainer.data.questions import read_annotations, read_questions
+from trainer.data.splits import load_split, make_data
+from trainer.data.vocabulary import Vocabulary
+from trainer.evaluation.predictions import SUFFIX, SavedPredictions, ensemble, saving
+from trainer.evaluation.submission import write_submission
+from trainer.evaluation.vqa_accuracy import Evaluator
+
+
+def test(
+    sources: list[Path],
+    settings_file: Path,
+    file: Path,
+    save_predictions: Path | None,
+    console: Console,
+    architecture: Path | None = None,
+) -> None:
+    """Writes the answer to every question of ``data.test``; prints the accuracy where the answers are known.
+
+    Args:
+        sources: checkpoints, or files of predictions (``.safetensors``) that this wrote for networks with the same
+            answers; several are an ensemble, whose probabilities are averaged.
+        file: where the answers are written.
+        save_predictions: where the probabilities are written, if at all.
+        architecture: that of published checkpoints, if not in the settings.
+
+    Raises:
+        InputError: the settings name no test split; the sources do not have the same answers, or the networks not the
+            same words; something does not fit the data; a file cannot be written.
+    """
+    settings = read_settings(settings_file)
+    data, split = settings.data, settings.data.test
+    if split is None:
+        raise InputError(f"{settings_file}: data.test is missing: the questions and features to be answered")
+    if save_predictions is not None and save_predictions.suffix != SUFFIX:
+        raise InputError(f"{save_predictions}: a file of predictions is called so: {save_predictions.stem}{SUFFIX}")
+    for written in filter(None, (file, save_predictions)):
+        check_writable(written)
+    saved = [SavedPredictions.load(path) for path in sources if path.suffix == SUFFIX]
+    checkpoints = [path for path in sources if path.suffix != SUFFIX]
+    loaded = [load_network(path, settings, architecture) for path in checkpoints]
+    networks, vocabularies = [network for network, _ in loaded], [vocabulary for _, vocabulary in loaded]
+    answers = same_answers(checkpoints, vocabularies, saved)
+    make_data(data)
+    dataset = None
+    if networks:
+        dataset = load_split(data, split, vocabularies[0])
+        for path, network in zip(checkpoints, networks):
+            check_width(network, dataset.feature_size, path, str(split.features))
+        question_ids = dataset.question_ids
+    else:
+        question_ids = [question["question_id"] for question in read_questions(split.questions)]
+
+    best: list[str | None] = [None] * len(question_ids)  # the file is refused where a question is left out
+    keep = saving(save_predictions, question_ids, answers) if save_predictions else nullcontext()
+    with progress_of(console) as progress, keep as matrix:
+        task = progress.add_task("questions", total=len(question_ids))
+        for places, probabilities in ensemble(networks, saved, question_ids, dataset):
+            for place, index in zip(places, probabilities.argmax(1).tolist(), strict=True):
+                best[place] = answers[index]
+            if matrix is not None:
+                matrix[places] = probabilities.numpy()
+            progress.advance(task, len(places))
+    write_submission(file, question_ids, best)
+    if split.annotations is not None:
+        evaluator = Evaluator(read_annotations(split.annotations), data.accuracy)
+        show(evaluator(dict(zip(question_ids, best, strict=True))), data.accuracy, split.questions, console)
+    if save_predictions:
+        console.print(f"probabilities: {save_predictions}", markup=False)
+    console.print(f"answers to {len(question_ids)} questions: {file}", markup=False)
+
+
+def same_answers(
+    checkpoints: list[Path], vocabularies: list[Vocabulary], saved: list[SavedPredictions]
+) -> tuple[str, ...]:
+    """The answers that all sources have.
+
+    Raises:
+        InputError: two sources have others, or another order of them, or two networks other words.
+    """
+    paths = [*checkpoints, *(each.path for each in saved)]
+    answers, *others = [*(vocabulary.answers for vocabulary in vocabularies), *(each.answers for each in saved)]
+    for path, theirs in zip(paths[1:], others, strict=True):
+        if theirs != answers:
+            raise InputError(
+                f"{path}: its {len(theirs)} answers are not the {len(answers)} of {paths[0]}: only networks with the "
+                "same answers in the same order can be averaged"
+            )
+    for path, vocabulary in zip(checkpoints[1:], vocabularies[1:], strict=True):
+        if vocabulary.words != vocabularies[0].words:
+            raise InputError(
+                f"{path}: has other words than {paths[0]}: save the predictions of each (--save-predictions), and "
+                "give these files in place of the checkpoints"
+            )
+    return answers
+
+
+def progress_of(console: Console) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True)

@@ -1,0 +1,302 @@
+"""NNI's manager: starts, resumes, follows and stops the experiment of a configuration file.
+
+An experiment is named by its folder, ``<working directory>/<id>``. The manager is a process of its own that
+outlives the one which started it, as with ``nnictl``; what is started here can be stopped there, and the other
+way round.
+"""
+
+import importlib.util
+import math
+import re
+import signal
+import socket
+import sqlite3
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
+import requests
+import yaml
+from filelock import FileLock
+from nni.common.hpo_utils.validation import common_search_space_types
+from nni.experiment import Experiment as NNIExperiment
+from nni.experiment import RunMode, launcher
+from nni.experiment.config import ExperimentConfig, utils
+from nni.runtime.log import silence_stdout
+
+from experiment.manager import loopback, records
+from experiment.manager.records import ENDED, Experiment, Trial
+from model_space.errors import InputError
+
+FIRST_PORT = 8080
+"""NNI's own default"""
+
+IDLE = 15
+"""seconds without a trial after which an experiment whose tuner has no more is over"""
+
+
+class SearchFailed(RuntimeError):
+    """An experiment came to no result: every trial failed, or the manager did. One line, with the cause."""
+
+
+def start(config_file: Path, port: int | None = None) -> Path:
+    """Starts the experiment of a configuration file; returns its folder.
+
+    Args:
+        port: of the portal; None takes the first free one from 8080 on.
+
+    Raises:
+        InputError: NNI is not there, the file is wrong, the port is in use.
+        SearchFailed: the manager did not come up.
+    """
+    return _launch(_read_config(config_file), port, action="create")
+
+
+def resume(folder: Path, port: int | None = None) -> Path:
+    """Goes on with an experiment that was stopped or killed: interrupted trials run again, from their checkpoints.
+
+    So do failed ones, which ``nnictl resume`` would leave as they are. Raises as :func:`start` does.
+    """
+    config = _recorded_config(folder)
+    _repeat_failed(folder)
+    return _launch(config, port, action="resume", id=folder.name)
+
+
+def follow(folder: Path) -> Iterator[Experiment]:
+    """Yields what is recorded of a running experiment, twice a second until all its trials have ended.
+
+    Raises:
+        SearchFailed: all trials failed, or the manager ended or reports an error.
+    """
+    manager = _process(folder)
+    idle_since = math.inf
+    while True:
+        # The status before the records: what has ended by then is in them.
+        if (status := _status(manager)) is None:
+            manager = _process(folder)  # a new one, if it was resumed meanwhile
+            status = _status(manager)
+        experiment = records.read(folder)
+        yield experiment
+        alive = [trial for trial in experiment.trials if trial.state not in ENDED]
+        if experiment.finished or (not alive and status and status["status"] == "DONE"):
+            break
+        # A tuner may say that there are no more while the last trial that it gave waits to be started, which takes
+        # NNI seconds; and where a tuner has fewer than the experiment was to have, NNI never says that it is done.
+        if not alive and status and status["status"] == "TUNER_NO_MORE_TRIAL":
+            idle_since = min(idle_since, time.monotonic())
+        else:
+            idle_since = math.inf
+        if time.monotonic() - idle_since > IDLE:
+            break
+        if status is None or status["status"] == "ERROR":
+            what = f"reports an error: {_last_error(_log(folder).read_text())}" if status else "has ended"
+            raise SearchFailed(f"NNI's manager {what} (log: {_log(folder)})")
+        time.sleep(0.5)
+    if experiment.trials and all(trial.failed for trial in experiment.trials):
+        last = experiment.trials[-1]
+        raise SearchFailed(f"all {len(experiment.trials)} trials failed; the last one: {reason(last)}")
+
+
+def stop(folder: Path, patience: float = 60) -> None:
+    """Ends the manager and all that it started; does nothing where it does not run.
+
+    What the trials have done stays; :func:`resume` goes on with it.
+
+    Args:
+        patience: seconds after which processes that have not ended are killed.
+    """
+    manager = _process(folder)
+    if manager is None:
+        return
+    try:
+        family = [manager, *manager.children(recursive=True)]
+        manager.terminate()
+    except psutil.NoSuchProcess:
+        return
+    _, alive = psutil.wait_procs(family[:1], timeout=patience)
+    _, orphans = psutil.wait_procs(family[1:], timeout=2)
+    for process in alive + orphans:
+        process.kill()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Stops the experiment when the block is left, however: at its end, on Ctrl-C, when this process is told to end."""
+
+    def leave(number, _frame):
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        stop(folder)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def portal(folder: Path) -> str | None:
+    """The address of an experiment's web page; None where no manager runs."""
+    manager = _process(folder)
+    return f"http://127.0.0.1:{_argument(manager.cmdline(), '--port')}" if manager else None
+
+
+def reason(trial: Trial) -> str:
+    """Why a trial failed, in one line: its last error and the file that has the rest."""
+    log = trial.folder / "trial.stderr"
+    text = log.read_text(errors="replace") if log.exists() else ""
+    if trial.cancelled:
+        return "cancelled by a user"
+    if trial.state == "USER_CANCELED":
+        return f"killed from outside (out of memory?) (log: {log})"
+    return f"{_last_error(text) or 'no error message'} (log: {log})"
+
+
+def _last_error(text: str) -> str:
+    """The message of the last traceback, or the last line where there is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    begin = max((n for n, line in enumerate(lines) if line.startswith("Traceback ")), default=None)
+    if begin is not None:
+        for line in lines[begin + 1 :]:
+            if re.match(r"[\w.]+(: |$)", line):
+                return line
+    return lines[-1].strip() if lines else ""
+
+
+def _log(folder: Path) -> Path:
+    """What the manager and the tuner printed."""
+    return folder / "log" / "nnictl_stderr.log"
+
+
+def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | None = None) -> Path:
+    """Starts NNI's manager for an experiment."""
+    if importlib.util.find_spec("nni_node") is None:
+        raise InputError("NNI's manager is not installed: NNI has no package for this Python or this platform")
+    experiment = NNIExperiment(config, id)
+    experiment._action = action  # as nnictl does: NNI's own resume() would end the manager with this process
+    folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
+    loopback.enable()
+    silence_stdout()
+    launcher._check_rest_server = partial(_wait_for_manager, folder)
+    home = Path.home() / "nni-experiments"  # where NNI keeps its list of experiments
+    home.mkdir(exist_ok=True)
+    # One at a time: where two managers start on one port, NNI gives the experiment of the second to the first.
+    with FileLock(home / ".starting"):
+        chosen = _free_port(port)
+        try:
+            experiment.start(chosen, run_mode=RunMode.Detach)
+        except BaseException as error:  # Ctrl-C too: NNI would leave its manager running
+            stop(folder, patience=2)
+            if isinstance(error, Exception):
+                raise SearchFailed(f"NNI's manager did not start: {error} (log: {_log(folder)})") from error
+            raise
+    return folder
+
+
+def _wait_for_manager(folder: Path, port: int, url_prefix: str | None = None) -> None:
+    """Until the manager answers; NNI itself gives up after three seconds, which a busy machine exceeds."""
+    deadline = time.monotonic() + 60
+    while True:
+        status = _status(_process(folder))
+        if status and status["status"] != "NO_ANSWER":
+            return
+        if status is None or time.monotonic() > deadline:
+            raise RuntimeError(f"no answer on port {port}")
+        time.sleep(0.2)
+
+
+def _read_config(file: Path) -> ExperimentConfig:
+    """The experiment of a configuration file, as NNI checks it."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: no experiment configuration here ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(space := content.get("searchSpace"), dict):
+        raise InputError(f"{file}: searchSpace is missing, or not a section")
+    for key, values in space.items():  # NNI's tuners wait for ever where this is wrong
+        right = isinstance(values, dict) and values.get("_type") in common_search_space_types
+        if not (right and isinstance(values.get("_value"), list) and values["_value"]):
+            raise InputError(f"{file}: searchSpace.{key} is {values!r}, expected as in {{_type: choice, _value: [0]}}")
+    utils.set_base_path(file.resolve().parent)
+    try:
+        config = ExperimentConfig(**content)
+        config.validate()
+    except Exception as error:  # NNI raises what it likes here, also assertions without a word
+        words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        raise InputError(f"{file}: NNI refuses it: {' '.join(words.split())}") from None
+    finally:
+        utils.unset_base_path()
+    return config
+
+
+def _recorded_config(folder: Path) -> ExperimentConfig:
+    """The configuration with which an experiment was started that does not run now."""
+    if address := portal(folder):
+        raise InputError(f"experiment {folder.name} is running already: {address}")
+    config = ExperimentConfig(**records.read(folder).config)
+    config.experiment_working_directory = str(folder.parent)  # it may have been moved since
+    return config
+
+
+def _repeat_failed(folder: Path) -> None:
+    """Makes failed trials interrupted ones in NNI's records, so that they are run again under their id."""
+    failed = [trial for trial in records.read(folder).trials if trial.failed and not trial.cancelled]
+    now = int(time.time() * 1000)
+    with closing(sqlite3.connect(folder / "db" / "nni.sqlite")) as database, database:
+        sql = "insert into TrialJobEvent (timestamp, trialJobId, event) values (?, ?, 'WAITING')"
+        database.executemany(sql, [(now, trial.id) for trial in failed])
+
+
+def _free_port(port: int | None) -> int:
+    """The port that was asked for, or the first free one.
+
+    Raises:
+        InputError: it is in use.
+    """
+    for candidate in [port] if port else range(FIRST_PORT, 2**16):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", candidate))
+                return candidate
+            except (PermissionError, OverflowError):
+                raise InputError(f"port {candidate} cannot be used; give one from 1024 to 65535") from None
+            except OSError:
+                continue
+    raise InputError(f"port {port} is in use; give another one, or none to take a free one")
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The manager of an experiment, if it runs."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []  # none where the process is dead and not yet buried
+        experiment = Path(_argument(words, "--experiments-directory"), _argument(words, "--experiment-id"))
+        if words and experiment.resolve() == folder.resolve():
+            return process
+    return None
+
+
+def _argument(words: list[str], name: str) -> str:
+    return words[words.index(name) + 1] if name in words else ""
+
+
+def _status(manager: psutil.Process | None) -> dict | None:
+    """What a manager says of its state: status (NNI's word) and errors; None where it has ended."""
+    if manager is None:
+        return None
+    try:
+        port = _argument(manager.cmdline(), "--port")
+        answer = requests.get(f"http://127.0.0.1:{port}/api/v1/nni/check-status", timeout=20)
+        answer.raise_for_status()
+        return answer.json()
+    except psutil.Error:
+        return None
+    except requests.RequestException:
+        alive = manager.is_running() and manager.status() != psutil.STATUS_ZOMBIE
+        return {"status": "NO_ANSWER", "errors": []} if alive else None

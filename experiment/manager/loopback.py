@@ -1,0 +1,56 @@
+"""NNI's web portal on 127.0.0.1 only, whoever starts it.
+
+The portal has no login and NNI has no option for its address: it listens on every interface. NNI's
+manager is a Node program, and Node loads what ``NODE_OPTIONS`` names before the program itself:
+``loopback.js`` gives the portal its host. :func:`enable` sets that variable for what this process
+starts. So that a bare ``nnictl create``, ``resume`` or ``view`` is covered too, ``make`` runs
+
+    python -m experiment.manager.loopback
+
+once: it copies the script into the environment's ``site-packages`` and puts beside it a one-line
+``.pth`` file, which Python runs at its start, that sets the same variable. Both stand alone: the
+environment works on when this project is moved or deleted, and ``nni_loopback.*`` may be removed.
+
+To open the portal on purpose, to everyone who reaches this machine: ``NNI_PORTAL_HOST=0.0.0.0``.
+"""
+
+import json
+import os
+import sysconfig
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_suffix(".js")
+
+# Run at every start of the environment's Python: nothing is imported but os, and a script that is gone
+# is not named, since Node would then refuse to start.
+STARTUP = (
+    "import os; (lambda script, option: os.path.exists(script) and option not in "
+    'os.environ.get("NODE_OPTIONS", "") and os.environ.update(NODE_OPTIONS='
+    'os.environ.get("NODE_OPTIONS", "") + " " + option))({script!r}, {option!r})\n'
+)
+
+
+def _option(script: Path) -> str:
+    return f"--require {json.dumps(str(script))}"  # Node reads JSON's quotes and escapes
+
+
+def enable() -> None:
+    """Bind the portal of every manager that this process starts from now on."""
+    options = os.environ.get("NODE_OPTIONS", "")
+    if _option(SCRIPT) not in options:
+        os.environ["NODE_OPTIONS"] = f"{options} {_option(SCRIPT)}".strip()
+
+
+def install(folder: Path) -> None:
+    """Bind the portal of every manager that is started from the environment of ``folder``.
+
+    Args:
+        folder: the ``site-packages`` of a virtual environment.
+    """
+    script = folder / "nni_loopback.js"
+    script.write_text(SCRIPT.read_text())
+    (folder / "nni_loopback.pth").write_text(STARTUP.format(script=str(script), option=_option(script)))
+
+
+if __name__ == "__main__":
+    install(Path(sysconfig.get_path("purelib")))

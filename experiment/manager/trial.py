@@ -1,0 +1,139 @@
+"""One NNI trial, which is one one-shot search: the process that ``config.yml`` names.
+
+    python -m experiment.manager.trial settings/digits.yml
+
+NNI's manager runs it with parameters that it chose; they replace the settings of the same names. It reports
+each epoch, and last its score, its architecture, and what it really ran with. Run again under its id, after
+it or the manager was killed, it goes on from its own checkpoint and reports only what is new.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from experiment.manager import records
+from experiment.manager.lifeline import end_with_manager
+from experiment.start import without_collector
+from model_space.errors import InputError
+
+with without_collector():
+    import nni
+    import nni.trial
+
+Epoch = dict[str, Any]
+"""epoch (from 1), epochs, accuracy (percent), loss, and what else a strategy has to say"""
+
+
+def run(settings_file: str, search: Callable) -> None:
+    """Runs the search of this trial and reports it.
+
+    Args:
+        settings_file: what the search reads, where NNI's parameters say nothing else.
+        search: takes the parameters, a folder of the trial's own, and a function to be told each epoch;
+            returns the architecture.
+
+    Raises:
+        InputError: not started by NNI, or what ``search`` raises.
+    """
+    if "NNI_OUTPUT_DIR" not in os.environ:
+        raise InputError(
+            "experiment.manager.trial is run by NNI; start an experiment: nnictl create --config config.yml"
+        )
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # how NNI ends a trial: at once, not as an exception to be handled
+    end_with_manager()
+    output = Path(os.environ["NNI_OUTPUT_DIR"])
+    parameters = nni.get_next_parameter()
+    known = _recorded(output)
+    if known:
+        # NNI hands parameters out in the order in which trials ask: two that start together may get each
+        # other's. What the manager recorded for this trial is what its web page shows.
+        nni.trial._params = known.record
+        parameters = known.record["parameters"]
+    reported = len(known.curve) if known else 0
+
+    def report(epoch: Epoch) -> None:
+        if epoch["epoch"] <= reported:
+            return
+        nni.trial.overwrite_intermediate_seq(epoch["epoch"] - 1)
+        numbers = {name: value for name, value in epoch.items() if _is_number(value)}
+        nni.report_intermediate_result({"default": numbers.pop("accuracy"), **numbers})
+
+    architecture = search(parameters, output / "search", report)
+    provenance = architecture.provenance | _provenance(settings_file, parameters)
+    architecture = replace(architecture, provenance=provenance)
+    if not (known and known.final):
+        text = architecture.to_json()
+        final = {"default": architecture.score, "architecture": text, "parameters": json.dumps(parameters)}
+        nni.report_final_result(final)
+
+
+def _recorded(output: Path) -> records.Trial | None:
+    """This trial in the manager's records; None where the manager is on another machine."""
+    folder = output.parents[3]  # <experiment>/environments/<environment>/trials/<trial>
+    if not (folder / "db").is_dir():
+        return None
+    trials = {trial.id: trial for trial in records.read(folder).trials}
+    return trials.get(nni.get_trial_id())
+
+
+def _is_number(value: Any) -> bool:
+    """A metric that is not one, or not finite, would leave NNI's web page empty."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    packages = ("torch", "nni", "pytorch-lightning")
+    return {
+        "experiment": nni.get_experiment_id(),
+        "trial": nni.get_trial_id(),
+        "parameters": parameters,
+        "settings": settings_file,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Callable[[Epoch], None]):
+    """The search that ``settings_file`` describes, with the parameters of a trial, by so many processes as it says."""
+    with without_collector():
+        # Not before the trial has asked for its parameters: torch takes seconds to load.
+        from experiment.manager.processes import others
+        from experiment.results.ranking import unmoved
+        from experiment.settings import read_settings
+        from trainer.callbacks import read_curve
+        from trainer.data.splits import load_data
+        from trainer.search import search as one_shot_search
+
+        settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
+        data = load_data(settings.data)
+    with others(settings, folder):
+        architecture = one_shot_search(data, settings.fields(data.sizes), settings.search, folder, report)
+    if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
+        print(warning, file=sys.stderr)
+    return replace(architecture, provenance={"strategy": settings.search.strategy, "seed": settings.search.seed})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("settings", help="settings file, e.g. settings/digits.yml")
+    file = parser.parse_args().settings
+    try:
+        run(file, partial(search, file))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The curves of an experiment's trials, as one figure."""
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from experiment.manager.records import Metric, Trial
+from experiment.results.drawing import printable
+from model_space.errors import InputError
+
+CURVES = {
+    "default": "validation accuracy of the derived architecture, %",
+    "entropy": "entropy of the architecture distribution (1: undecided)",
+    "temperature": "temperature",
+}
+"""key of what a trial reports each epoch → what its axis says"""
+
+
+def draw_curves(trials: Sequence[Trial], path: Path) -> None:
+    """Writes a figure with one line a trial: accuracy and entropy by epoch, and the temperature where it varies.
+
+    The same trials give the same bytes.
+
+    Args:
+        path: an ``.svg`` or a ``.png``.
+
+    Raises:
+        InputError: another suffix, or a file that cannot be written.
+    """
+    form = path.suffix.removeprefix(".")
+    if form not in ("svg", "png"):
+        raise InputError(f"{path}: curves are written as .svg or .png, not as '{path.suffix}'")
+    # No name of a trial's is a formula; no date and no random name goes into the file.
+    with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "curves", "svg.fonttype": "none"}):
+        content = io.BytesIO()
+        figure(trials).savefig(content, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.getvalue())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def figure(trials: Sequence[Trial]) -> Figure:
+    keys = list(CURVES)
+    if not _varies([value for trial in trials for value in _values(trial.curve, "temperature")]):
+        keys.remove("temperature")
+    # Room for the legend, which has a line a trial.
+    drawn = Figure(figsize=(5.2 * len(keys), 4 + 0.22 * len(trials)), dpi=120, layout="constrained")
+    every_axes = drawn.subplots(1, len(keys))
+    shared = _shared_parameters(trials)
+    colours = matplotlib.colormaps["tab10"].colors
+    for key, axes in zip(keys, every_axes, strict=True):
+        for i, trial in enumerate(trials):
+            epochs = [metric.get("epoch", position) for position, metric in enumerate(trial.curve, 1)]
+            axes.plot(
+                epochs,
+                _values(trial.curve, key),
+                color=colours[i % len(colours)],
+                linestyle=("-", "--", ":", "-.")[i // len(colours) % 4],
+                marker="o",
+                markersize=3,
+                label=_label(trial, shared),
+            )
+        axes.set_xlabel("epoch")
+        axes.set_title(CURVES[key], fontsize=10)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    if trials:
+        lines = every_axes[0].get_lines()
+        title = "all: " + _words(shared) if shared else None
+        legend = drawn.legend(handles=lines, loc="outside lower left", frameon=False, title=title, alignment="left")
+        for words in (*legend.get_texts(), legend.get_title()):
+            words.set_fontsize(9)
+    return drawn
+
+
+def _values(curve: Sequence[Metric], key: str) -> list[float]:
+    """One an epoch; NaN, which leaves a gap, where an epoch does not have it."""
+    return [metric.get(key, math.nan) for metric in curve]
+
+
+def _varies(values: Sequence[float]) -> bool:
+    return len({value for value in values if not math.isnan(value)}) > 1
+
+
+def _shared_parameters(trials: Sequence[Trial]) -> dict[str, object]:
+    """What all trials have alike, where there are several."""
+    if len(trials) < 2:
+        return {}
+    first, *others = (trial.parameters for trial in trials)
+    return {key: value for key, value in first.items() if all(key in other and other[key] == value for other in others)}
+
+
+def _label(trial: Trial, shared: dict[str, object]) -> str:
+    own = {key: value for key, value in trial.parameters.items() if key not in shared}
+    words = f"trial {trial.number} ({printable(trial.id)})"
+    if own:
+        words += f": {_words(own)}"
+    if trial.state != "SUCCEEDED":
+        words += f", {trial.state.lower()}" + ("" if trial.curve else " before its first epoch")
+    return words
+
+
+def _words(parameters: dict[str, object]) -> str:
+    return ", ".join(f"{printable(key)} {printable(value)}" for key, value in parameters.items())

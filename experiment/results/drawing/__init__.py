@@ -1,0 +1,52 @@
+"""Pictures of an architecture: text for a terminal, SVG for a page.
+
+A space whose choices are shared by a stack of cells is drawn as one cell, folded, as papers draw it; one whose blocks
+are chosen one by one, as the chain of them. A solid edge is the state that an operation transforms, a dashed one the
+state of the other stream that guides it. What the search chose is filled, what every architecture of the space has is
+outlined.
+"""
+
+import textwrap
+from pathlib import Path
+
+from experiment.results.drawing import cell, chain
+from experiment.results.drawing.picture import SOFT, Picture
+from experiment.results.drawing.spaces import graphs
+from experiment.results.drawing.words import headline, origin, printable, text
+from model_space.architecture import Architecture, write_text
+from model_space.graph import Cell
+
+__all__ = ["printable", "save_svg", "svg", "text"]
+
+MARGIN = 24
+
+
+def save_svg(architecture: Architecture, path: Path) -> None:
+    """Writes the picture whole or not at all."""
+    write_text(path, svg(architecture))
+
+
+def svg(architecture: Architecture) -> str:
+    """The picture, on a white ground of its own; each edge says in words what it is when it is pointed at."""
+    drawn = [(cell if isinstance(graph, Cell) else chain, graph) for graph in graphs(architecture)]
+    width = max(layout.width(graph) for layout, graph in drawn)
+    picture = Picture(width, title=f"{headline(architecture)}. {origin(architecture)}")
+
+    def paragraph(words: str, y: float, size: int, **style: str) -> float:
+        """Writes the words in lines below ``y`` and returns where they end."""
+        for line in textwrap.wrap(words, int((width - 2 * MARGIN) / (0.53 * size))):
+            y += size + 5
+            picture.label(MARGIN, y, line, size, anchor="start", **style)
+        return y
+
+    y = paragraph(headline(architecture), 8, 16, weight="bold")
+    y = paragraph(origin(architecture), y + 4, 12, colour=SOFT)
+    for layout, graph in drawn:
+        y = layout.draw(picture, graph, y + 18)
+        y = paragraph(graph.note, y + 8, 11, colour=SOFT)
+    legend = (
+        "Dashed: a state of the other stream, which guides. Filled: chosen. Outlined: the same in every architecture."
+    )
+    if any(layout is cell for layout, _ in drawn):
+        legend += " Shaded: the nodes whose mean is the output."
+    return picture.to_string(paragraph(legend, y + 6, 11, colour=SOFT) + MARGIN)

@@ -1,0 +1,99 @@
+"""An architecture in words, for a terminal."""
+
+import textwrap
+
+from experiment.results.drawing.spaces import graphs
+from model_space.architecture import Architecture
+from model_space.graph import Cell, Chain, Edge
+
+COLUMNS = 100
+STREAM = 46
+"""columns of a stream"""
+
+
+def printable(value: object) -> str:
+    """One line of at most 60 characters that a terminal and an XML file can carry, whatever the value holds."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in str(value))
+    return line if len(line) <= 60 else line[:59] + "…"
+
+
+def headline(architecture: Architecture) -> str:
+    """The space with its parameters, and the question encoder if that is searched too."""
+    encoder, backbone = architecture.space.encoder, architecture.space.backbone
+    parts = [backbone] if encoder.name == "lstm" else [backbone, encoder]
+    return "; ".join(
+        f"{part.name}: " + ", ".join(f"{key} {value}" for key, value in part.model_dump(exclude={"name"}).items())
+        for part in parts
+    )
+
+
+def origin(architecture: Architecture) -> str:
+    """The accuracy, and what the provenance says in single values: experiment, trial, the trial's parameters, ..."""
+    provenance = architecture.provenance
+    parameters = provenance.get("parameters")
+    said = provenance | parameters if isinstance(parameters, dict) else provenance
+    score = [] if architecture.score is None else [f"validation accuracy {architecture.score:.1f} %"]
+    return ", ".join(
+        score
+        + [
+            f"{printable(key)} {printable(value)}"
+            for key, value in said.items()
+            if isinstance(value, str | int | float)
+        ]
+    )
+
+
+def text(architecture: Architecture) -> str:
+    """At most 100 columns, the two streams side by side.
+
+    >>> print(text(Architecture.load("architecture.json")))
+    """
+    lines = textwrap.wrap(headline(architecture), COLUMNS) + textwrap.wrap(origin(architecture), COLUMNS)
+    for graph in graphs(architecture):
+        lines += ["", *(cell(graph) if isinstance(graph, Cell) else chain(graph))]
+        lines += ["", *textwrap.wrap(graph.note, COLUMNS)]
+    return "\n".join(lines) + "\n"
+
+
+def says(edge: Edge, nodes: tuple[str, ...] | None = None) -> str:
+    """An edge in words, with its source by name if there are ``nodes`` to choose from."""
+    source = f" of {nodes[edge.source]}" if nodes else ""
+    if edge.guide is None:
+        return f"{edge.operation}{source}"
+    stream, state = edge.guide
+    state = nodes[state] if nodes else state
+    joined = "with" if edge.joint else "by" if nodes else "guided by"
+    return f"{edge.operation}{source} {joined} {stream} {state}"
+
+
+def cell(graph: Cell) -> list[str]:
+    lines = [graph.title, _line("", *graph.streams)]
+    for node, name in enumerate(graph.nodes):
+        if node in graph.searched:
+            edges = [[e for e in graph.edges if (e.stream, e.node) == (stream, node)] for stream in graph.streams]
+            rows = [[says(edge, graph.nodes) for edge in row] for row in zip(*edges, strict=True)]
+        else:
+            entering = [words for words, into in graph.inputs if into == node]
+            operations = ([graph.start] if len(entering) > 1 else []) + ([graph.prepared] if graph.prepared else [])
+            rows = [[" of ".join([*operations, " and ".join(entering)])] * len(graph.streams)]
+        for i, row in enumerate(rows):
+            lines.append(_line("" if i else f"node {name}", *row))
+    first, last = (graph.nodes[node] for node in (graph.searched[0], graph.searched[-1]))
+    mean = f"mean of nodes {first} to {last}" if first != last else f"node {first}"
+    lines.append(_line("output", *[mean] * len(graph.streams)))
+    if graph.after:
+        lines.append(_line("after", *[f"{graph.after}, after the last cell"] * len(graph.streams)))
+    return lines
+
+
+def chain(graph: Chain) -> list[str]:
+    times = f", × {graph.repeats}" if graph.repeats > 1 else ""
+    lines = [_line("", *(f"{title}{times}" for title in graph.titles.values()))]
+    said = {(edge.stream, edge.node): says(edge) for edge in graph.edges}
+    for node in range(1, max(edge.node for edge in graph.edges) + 1):
+        lines.append(_line(str(node), *(said.get((stream, node), "") for stream in graph.streams)))
+    return lines
+
+
+def _line(left: str, *columns: str) -> str:
+    return (f"{left:<9}" + "".join(f"{column:<{STREAM}}" for column in columns)).rstrip()

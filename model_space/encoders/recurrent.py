@@ -1,0 +1,153 @@
+"""The question encoder ``recurrent``: a searched recurrent cell, the same at every word.
+
+The cell of DARTS (Liu et al., 2018, arXiv 1806.09055, section 3.1.2), as the third attempt of NAS-VQA (Dang, 2020) has
+it. Node 0 mixes the word x and the state h of the time step before by one gated product ``[c, p] = [x, h] W_0``:
+
+    s_0 = h + sigmoid(c) (tanh(p) - h)
+
+A further node i maps the state of a node j before it by a product of its own ``[c, p] = s_j W_i`` and an activation f:
+
+    s_j + sigmoid(c) (f(p) - s_j)
+
+The new state of the sequence is the mean of the nodes 1 to ``nodes``. Dropout is locked: one mask a sequence.
+
+It exists in two forms:
+
+``edges="all"``
+    an activation is chosen on *every* edge j → i; a node sums its edges, and node 0 and every sum are normalised.
+    Labels ``recurrent_node2_from0`` and so on. What NAS-VQA searches.
+``edges="one"``
+    a node chooses *one* predecessor and one activation; nothing is normalised.
+    Labels ``recurrent_node2_input`` and ``recurrent_node2_activation``. What NAS-VQA trains.
+
+Both forms, frozen or searched, are computed by :mod:`model_space.encoders.recurrent_sequence`. It does not call the
+choices edge by edge: each is read once a forward pass, as the weights of its candidates.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from nni.nas.nn.pytorch import InputChoice, LayerChoice
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from model_space.encoders.recurrent_graph import replayed
+from model_space.encoders.recurrent_sequence import ACTIVATIONS, Plan, sequence
+from model_space.operations import ChannelDropout
+
+
+class RecurrentSettings(BaseModel):
+    """Parameters of the space; the defaults are the sizes of NAS-VQA's search."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["recurrent"] = "recurrent"
+    edges: Literal["all", "one"] = "all"
+    nodes: int = Field(5, ge=1)
+    draw: Literal["forward", "step"] = "forward"
+    """when SNAS draws a new sample: once a forward pass, so that what runs is a network that can be derived, with one
+    cell for all words; or at every time step, as NAS-VQA does, so that cells are mixed within a question. DARTS does
+    not draw, and NNI's GumbelDARTS draws at every time step in any case."""
+    input_dropout: float = Field(0.1, ge=0, lt=1)
+    """on the words: whole channels, the same at all time steps"""
+    hidden_dropout: float = Field(0.1, ge=0, lt=1)
+    """on what enters the products, words and states: whole channels, the same at all time steps and nodes"""
+
+
+class Activation(nn.Module):
+    """A candidate of an edge: picks the row that belongs to it."""
+
+    def __init__(self, index: int):
+        super().__init__()
+        self.index = index
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows[self.index]
+
+
+Reading = tuple[Tensor, int | None]
+"""The weights of a choice's candidates, ``(K,)`` or one row a time step, ``(T, K)``; and the index of the chosen one,
+None where several are mixed or time steps differ."""
+
+
+def read_by_call(choice: nn.Module, one_hots: Tensor, time_steps: int) -> Reading:
+    """Reads a choice by what it makes of one one-hot vector a candidate: a frozen choice, that of the chosen one."""
+    weights = choice(one_hots)
+    chosen = weights.nonzero().flatten().tolist()
+    return weights, chosen[0] if len(chosen) == 1 else None
+
+
+class Recurrent(nn.Module):
+    """Runs the cell over a sequence: ``(B, T, word_size)`` to ``(B, T, hidden)``."""
+
+    def __init__(self, settings: RecurrentSettings, word_size: int, hidden: int):
+        super().__init__()
+        self.edges = settings.edges
+        self.read_choice: Callable[[nn.Module, Tensor, int], Reading] = read_by_call
+        """a strategy, which mixes the candidates in a way of its own, sets another"""
+
+        def weight(rows: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(rows, 2 * hidden).uniform_(-(hidden**-0.5), hidden**-0.5))
+
+        def each_step(choice: nn.Module) -> nn.Module:
+            choice.draw_each_call = settings.draw == "step"
+            return choice
+
+        def choose_activation(label: str) -> nn.Module:
+            candidates = {name: Activation(index) for index, name in enumerate(ACTIVATIONS)}
+            return each_step(LayerChoice(candidates, label=label))
+
+        self.hidden = hidden
+        self.weight0 = weight(word_size + hidden)
+        self.weights = nn.ParameterList(weight(hidden) for _ in range(settings.nodes))
+        self.activations = nn.ModuleList()
+        self.inputs = nn.ModuleList()
+        for node in range(1, settings.nodes + 1):
+            name = f"recurrent_node{node}"
+            if self.edges == "all":
+                edges = [choose_activation(f"{name}_from{source}") for source in range(node)]
+                self.activations.append(nn.ModuleList(edges))
+            else:
+                self.inputs.append(each_step(InputChoice(node, n_chosen=1, label=f"{name}_input")))
+                self.activations.append(choose_activation(f"{name}_activation"))
+        self.input_dropout = ChannelDropout(settings.input_dropout)
+        self.hidden_dropout = ChannelDropout(settings.hidden_dropout)
+
+    def forward(self, words: Tensor) -> Tensor:
+        weight_word, weight_state = self.weight0.split((words.size(-1), self.hidden))
+        # The words' part of the first product, of all time steps at once.
+        products = self.hidden_dropout(self.input_dropout(words)) @ weight_word
+        mask = self.hidden_dropout(self.weight0.new_ones(len(words), 1, self.hidden)).squeeze(1)
+        plan, choices = self.read_choices(words.size(1))
+        tensors = mask, products.transpose(0, 1), weight_state, *choices, *self.weights
+        if words.is_cuda and torch.is_grad_enabled():
+            return replayed(self, plan, *tensors)
+        return sequence(plan, *tensors)
+
+    def read_choices(self, time_steps: int) -> tuple[Plan, list[Tensor]]:
+        """The choices at every time step: of each node the weights of its edges' candidates, ``(T, edges, K)``; then,
+        in the form of one edge, of each node the weights of its sources, ``(T, 1, sources)``."""
+
+        def read(choices: Iterable[nn.Module], candidates: int) -> tuple[Tensor, list[int | None]]:
+            # One-hot vectors on the CPU: what is chosen in a frozen network is known without waiting for a device.
+            one_hots = torch.eye(candidates, dtype=self.weight0.dtype)
+            weights, chosen = zip(*(self.read_choice(choice, one_hots, time_steps) for choice in choices), strict=True)
+            return torch.stack(weights, -2).to(self.weight0.device).expand(time_steps, -1, -1), list(chosen)
+
+        def known(chosen: Iterable[list[int | None]], weights: Iterable[Tensor]) -> list[list[int]] | None:
+            chosen = list(chosen)
+            # A sample of a search is not told on a GPU, where one CUDA graph serves all of them.
+            sampled = self.weight0.is_cuda and any(each.requires_grad for each in weights)
+            return None if sampled or any(None in node for node in chosen) else chosen
+
+        if self.edges == "all":
+            mixtures, activations = zip(*(read(node, len(ACTIVATIONS)) for node in self.activations), strict=True)
+            sources = [list(range(node + 1)) for node in range(len(mixtures))]
+            return Plan(normalised=True, activations=known(activations, mixtures), sources=sources), [*mixtures]
+        mixtures, activations = zip(*(read([node], len(ACTIVATIONS)) for node in self.activations), strict=True)
+        picks, sources = zip(*(read([node], i + 1) for i, node in enumerate(self.inputs)), strict=True)
+        return Plan(normalised=False, activations=known(activations, mixtures), sources=known(sources, picks)), [
+            *mixtures,
+            *picks,
+        ]

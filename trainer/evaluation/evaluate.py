@@ -1,0 +1,53 @@
+"""What a network answers, and how right it is."""
+
+from collections.abc import Callable
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data.vqa import VQADataset, loader
+from trainer.evaluation.vqa_accuracy import Accuracy, Evaluator, Variant
+from trainer.module import answer_logits, soft_accuracy
+
+BATCH = 256
+"""questions a batch: without gradients more fit than in training"""
+
+
+def move(batch, device: torch.device):
+    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
+
+
+@torch.inference_mode()
+def by_question(network: nn.Module, dataset: VQADataset, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What ``measure`` makes of logits ``(B, A)`` and targets ``(B, A)``, for every question in the order of questions.
+
+    Leaves the network in its mode, and waits for the device once, at the end.
+    """
+    training, device = network.training, next(network.parameters()).device
+    network.eval()
+    batches = loader(dataset, BATCH)
+    measured = torch.cat(
+        [measure(answer_logits(network, batch), batch.targets) for batch in (move(each, device) for each in batches)]
+    ).cpu()
+    network.train(training)
+    in_order = torch.empty_like(measured)
+    in_order[list(chain.from_iterable(batches.sampler))] = measured
+    return in_order
+
+
+def mean_soft_accuracy(network: nn.Module, dataset: VQADataset) -> float:
+    """Accuracy in percent, by soft targets: what the curves show."""
+    return 100 * by_question(network, dataset, soft_accuracy).mean().item()
+
+
+def answers(network: nn.Module, dataset: VQADataset) -> dict[int, str]:
+    """The best answer to every question, by question id."""
+    best = by_question(network, dataset, lambda logits, targets: logits.argmax(1)).tolist()
+    vocabulary = dataset.vocabulary.answers
+    return {question: vocabulary[i] for question, i in zip(dataset.question_ids, best, strict=True)}
+
+
+def evaluate(network: nn.Module, dataset: VQADataset, variant: Variant = "official") -> Accuracy:
+    """The VQA accuracy of a network on a split with annotations."""
+    return Evaluator(dataset.annotations, variant)(answers(network, dataset))

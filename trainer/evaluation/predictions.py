@@ -1,0 +1,154 @@
+"""Probabilities of all answers to all questions of a split: from networks, from a file, and averaged over several.
+
+A network gives every answer a probability of its own, by a sigmoid. The file is in the safetensors form, as half
+precision: ``question_ids`` (Q,) and ``probabilities`` (Q, A), and the answers as JSON in its metadata. All of VQA-v2's
+test split, 447,793 questions and 3,129 answers, is 2.8 GB, which are written and read through a memory mapping.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model_space.errors import InputError
+from model_space.files import whole_file
+from trainer.data.vqa import VQADataset, loader
+from trainer.evaluation.evaluate import BATCH, move
+from trainer.module import answer_logits
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class SavedPredictions:
+    """What a file of predictions holds."""
+
+    path: Path
+    answers: tuple[str, ...]
+    question_ids: np.ndarray
+    """(Q,) int64"""
+    probabilities: Tensor
+    """(Q, A) float16, mapped from the file"""
+
+    @classmethod
+    def load(cls, path: Path) -> "SavedPredictions":
+        """Maps a file of predictions.
+
+        Raises:
+            InputError: no such file, or something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                answers = json.loads((file.metadata() or {}).get("answers", "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+            raise InputError(f"{path}: predictions cannot be read: {reason}") from None
+        if not isinstance(answers, list) or tensors.keys() != {"question_ids", "probabilities"}:
+            raise InputError(f"{path}: not a file of predictions: it holds {', '.join(sorted(tensors))}")
+        ids, probabilities = tensors["question_ids"], tensors["probabilities"]
+        if probabilities.dtype != torch.float16 or probabilities.shape != (len(ids), len(answers)):
+            raise InputError(
+                f"{path}: probabilities are {probabilities.dtype} {tuple(probabilities.shape)}, expected float16 "
+                f"({len(ids)}, {len(answers)}) for its questions and answers"
+            )
+        return cls(path, tuple(answers), ids.numpy(), probabilities)
+
+    def rows(self, question_ids: Sequence[int]) -> np.ndarray:
+        """Where the predictions of these questions are.
+
+        Raises:
+            InputError: it has not all of them.
+        """
+        order = np.argsort(self.question_ids)
+        asked = np.asarray(question_ids)
+        found = np.searchsorted(self.question_ids, asked, sorter=order).clip(max=len(order) - 1)
+        rows = order[found]
+        if len(missing := asked[self.question_ids[rows] != asked]):
+            raise InputError(
+                f"{self.path}: predictions of another split: question {missing[0]} is not in it "
+                f"({len(missing)} of {len(asked)} are not)"
+            )
+        return rows
+
+
+@contextmanager
+def saving(path: Path, question_ids: Sequence[int], answers: Sequence[str]) -> Iterator[np.ndarray]:
+    """A float16 matrix (Q, A) to fill with probabilities, which is the file ``path`` once the block is left.
+
+    It is mapped from a file beside, which is removed when the block is left by an error. Disk space is taken first.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    questions, size = len(question_ids), 2 * len(question_ids) * len(answers)
+    tensors = {
+        "question_ids": {"dtype": "I64", "shape": [questions], "data_offsets": [0, 8 * questions]},
+        "probabilities": {
+            "dtype": "F16",
+            "shape": [questions, len(answers)],
+            "data_offsets": [8 * questions, 8 * questions + size],
+        },
+    }
+    header = json.dumps({"__metadata__": {"answers": json.dumps(answers)}, **tensors}).encode()
+    header += b" " * (-len(header) % 8)
+    begin = len(header).to_bytes(8, "little") + header + np.asarray(question_ids, "<i8").tobytes()
+    with whole_file(path) as partial:
+        with open(partial, "wb") as file:
+            file.write(begin)
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, len(begin) + size)
+        matrix = np.memmap(partial, "<f2", "r+", len(begin), (questions, len(answers)))
+        yield matrix
+        matrix.flush()
+
+
+@torch.inference_mode()
+def ensemble(
+    networks: Sequence[nn.Module],
+    saved: Sequence[SavedPredictions],
+    question_ids: Sequence[int],
+    dataset: VQADataset | None = None,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The mean of the probabilities that the networks and the files give.
+
+    Args:
+        networks: in evaluation mode, all with the answers of the files.
+        dataset: its questions are ``question_ids``; only networks need it.
+
+    Yields:
+        places of questions among ``question_ids``, and their probabilities ``(B, A)`` float32 on the CPU; every place
+        comes once.
+
+    Raises:
+        InputError: a question is not in a file, or what a network or a file gives is no number.
+    """
+    rows = [each.rows(question_ids) for each in saved]
+    for places, batch in batches(len(question_ids), dataset if networks else None):
+        mean = torch.zeros(())
+        for network in networks:
+            on_device = move(batch, next(network.parameters()).device)
+            mean = mean + answer_logits(network, on_device).sigmoid().float().cpu()
+        for each, row in zip(saved, rows, strict=True):
+            mean = mean + each.probabilities[row[places]].float()
+        mean = mean / (len(networks) + len(saved))
+        if len(wrong := (~mean.isfinite().all(1)).nonzero()):
+            raise InputError(f"question {question_ids[places[wrong[0, 0]]]}: the probabilities are no numbers (NaN)")
+        yield places, mean
+
+
+def batches(questions: int, dataset: VQADataset | None):
+    """Places of questions with their batch, or with None where no data set is read."""
+    if dataset is None:
+        yield from ((list(range(i, min(i + BATCH, questions))), None) for i in range(0, questions, BATCH))
+    else:
+        loaded = loader(dataset, BATCH)
+        yield from zip(loaded.sampler, loaded, strict=True)

@@ -1,0 +1,405 @@
+"""Where the time of a search's step goes, by part of the network, under torch's profiler.
+
+A few steps of the very search that the settings describe are recorded. Forward hooks put each part's calls into a range
+of the trace, so what runs inside is the part's. An operation of the backward pass belongs to the part in which the
+forward operation with its sequence number ran: that is how torch's own profiler links the two. A part that is called
+*inside* the backward pass is a candidate that was not chosen (``trainer/strategies/snas.py``).
+
+Every moment of a step is the innermost operation's or range's that was open then, so that the parts add up to the step.
+On a GPU time is that of the kernels that an operation launched.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import dropwhile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.profiler import record_function
+
+from model_space.architecture import SpaceFields
+from model_space.network import AttentionFlatten
+from model_space.operations import (
+    FeedForward,
+    GuidedAttention,
+    Identity,
+    RelationalSelfAttention,
+    SelfAttention,
+    StdLayerNorm,
+    Zero,
+)
+from model_space.question_encoder import QuestionEncoder
+from model_space.spaces.dcn import DenseCoAttentionLayer
+from trainer.data.splits import Data
+from trainer.data.vqa import Batch
+from trainer.search import SearchSettings, run
+from trainer.supernet.choices import architecture_parameters, mixed_modules
+
+WARM_UP, TIMED, RECORDED = 3, 6, 6
+"""steps that are left out, that are timed without the profiler, and that are recorded; one more, between the last two,
+is left out, in which the profiler warms up"""
+
+LOADING = "loading a batch"
+ENCODER = "question encoder"
+CELLS = "cells, between operations"
+LOSS = "loss and metrics"
+STRATEGY = "strategy, with its draws"
+WEIGHTS = "optimiser of weights"
+ARCHITECTURE = "optimiser of architecture"
+REST = "rest: the training loop"
+
+PARTS: dict[type[nn.Module], str] = {
+    QuestionEncoder: ENCODER,
+    SelfAttention: "self-attention",
+    RelationalSelfAttention: "relational self-attention",
+    GuidedAttention: "guided attention",
+    DenseCoAttentionLayer: "dense co-attention",
+    FeedForward: "feed-forward",
+    Identity: "identity",
+    Zero: "none",
+    AttentionFlatten: "attention-flatten",
+    StdLayerNorm: "norms of cells and head",
+    nn.LayerNorm: "norms of cells and head",
+}
+"""modules that are a part of their own, with all that is in them"""
+
+MATRIX, ATTENTION, LSTM, DROPOUT = "matrix products", "fused attention", "fused LSTM", "dropout"
+OTHER, PYTHON = "other operations", "Python and autograd, between operations"
+
+KINDS = {
+    "aten::mm": MATRIX,
+    "aten::addmm": MATRIX,
+    "aten::bmm": MATRIX,
+    "aten::baddbmm": MATRIX,
+    "aten::_addmm_activation": MATRIX,
+    "mkldnn::_linear_pointwise": MATRIX,
+    "aten::mkldnn_rnn_layer": LSTM,
+    "aten::mkldnn_rnn_layer_backward": LSTM,
+    "aten::_cudnn_rnn": LSTM,
+    "aten::_cudnn_rnn_backward": LSTM,
+    "aten::dropout": DROPOUT,
+    "aten::native_dropout": DROPOUT,
+    "aten::native_dropout_backward": DROPOUT,
+    "aten::bernoulli_": DROPOUT,
+    # Of model_space/functional.py: which elements are dropped, and that they are.
+    "_Dropout": DROPOUT,
+    "aten::rand": DROPOUT,
+    "aten::log_": DROPOUT,
+    "aten::cumsum_": DROPOUT,
+    "aten::searchsorted": DROPOUT,
+    "aten::index_fill_": DROPOUT,
+    "aten::index_copy_": DROPOUT,
+}
+"""operations by name, with what they call; all others are other"""
+
+HOST = ("cpu_op", "user_annotation", "cuda_runtime", "cuda_driver")
+DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
+"""categories of a trace's events: on a thread of the CPU, and on a GPU"""
+
+STEP, RANGE = "step", "part: "
+"""names of ranges in the trace"""
+
+
+@dataclass
+class Cost:
+    """What one part costs in a step, in milliseconds."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    not_chosen: float = 0.0
+    """its calls within the backward pass: candidates that were not chosen"""
+    calls: float = 0.0
+    host: float = 0.0
+    """what Python and the CPU took for it; on a CPU the sum of the three times"""
+
+    @property
+    def total(self) -> float:
+        return self.forward + self.backward + self.not_chosen
+
+
+@dataclass
+class Profile:
+    """Times in milliseconds a step."""
+
+    parts: dict[str, Cost]
+    """all of a step, by part; on a GPU all in which the device was busy"""
+    kinds: dict[str, float]
+    """the same, by kind of operation"""
+    recorded: float
+    """duration of a step under the profiler"""
+    step: float
+    """duration of a step without it"""
+    padding: float
+    """which share of the regions' places was padding"""
+    device: str
+    trace: Path
+    idle: float = 0.0
+    """how long a GPU waited for Python"""
+
+
+def profile(data: Data, space: SpaceFields, settings: SearchSettings, folder: Path) -> Profile:
+    """Runs a few steps of a search from its beginning.
+
+    Args:
+        folder: where ``trace.json`` is written, for https://ui.perfetto.dev or chrome://tracing.
+
+    Raises:
+        InputError: there is nothing to search, or the batch is larger than the data.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler says on stderr when it starts and stops
+    recorder = Recorder()
+    # At least one step an epoch; the recorder ends the loop when it has enough.
+    settings = settings.model_copy(update={"epochs": WARM_UP + TIMED + 1 + RECORDED})
+    run(data, space, settings, recorder, folder=None)
+    folder.mkdir(parents=True, exist_ok=True)
+    trace = folder / "trace.json"
+    recorder.profiler.export_chrome_trace(str(trace))
+    on_device = recorder.device.type != "cpu"
+    parts, kinds = attribute(read_trace(trace), RECORDED, on_device)
+    padding = 1 - torch.cat([mask.flatten() for mask in recorder.masks]).float().mean().item()
+    left = recorder.recorded - sum(cost.total for cost in parts.values())
+    if on_device:
+        name, idle = torch.cuda.get_device_name(recorder.device), max(left, 0.0)  # streams may overlap
+    else:
+        name, idle = f"CPU, threads: {torch.get_num_threads()}", 0.0
+        parts[REST].forward += left  # between the ranges of two steps
+    return Profile(parts, kinds, recorder.recorded, recorder.step, padding, name, trace, idle)
+
+
+class Recorder(Callback):
+    """Warms up, times, records, and ends the loop. A step is what lies between the ends of two batches."""
+
+    def __init__(self):
+        self.steps = 0
+        self.masks: list[Tensor] = []
+        self.ranges = ExitStack()
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.device = pl_module.device
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if self.device.type == "cuda":
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        self.profiler = torch.profiler.profile(activities=activities)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+        self.masks += [each.region_mask for each in batches(batch)]  # looked into later: that waits for the device
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        self.steps += 1
+        recorded = self.steps - (WARM_UP + TIMED + 1)
+        if self.steps == WARM_UP:
+            self.start = self.now()
+        elif self.steps == WARM_UP + TIMED:
+            self.step = 1000 * (self.now() - self.start) / TIMED
+            self.ranges.enter_context(ranges(trainer, pl_module))
+            self.profiler.start()
+        elif recorded == 0:
+            self.start = self.now()
+        elif recorded == RECORDED:
+            self.recorded = 1000 * (self.now() - self.start) / RECORDED
+        if recorded > 0:
+            self.range.__exit__(None, None, None)
+        if recorded == RECORDED:
+            self.profiler.stop()
+            self.ranges.close()
+            trainer.should_stop = True
+        elif recorded >= 0:
+            self.range = record_function(STEP)
+            self.range.__enter__()
+
+    def now(self) -> float:
+        """Seconds, when the device has done all that it was given."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+        return perf_counter()
+
+
+def batches(batch: Any) -> Iterator[Batch]:
+    """The batches of a step: one, or by name those of the weights and of the architecture."""
+    if isinstance(batch, Batch):
+        yield batch
+    else:
+        for each in batch.values():
+            yield from batches(each)
+
+
+@contextmanager
+def ranges(trainer, pl_module) -> Iterator[None]:
+    """Inside, each part of a step is a range in the trace."""
+    with ExitStack() as stack:
+
+        def record_call(owner: Any, method: str, part: str) -> None:
+            call = getattr(owner, method)
+            setattr(owner, method, record_function(RANGE + part)(call))
+            stack.callback(setattr, owner, method, call)
+
+        def record_module(module: nn.Module, part: str) -> None:
+            opened = []
+
+            def before(module, inputs):
+                opened.append(record_function(RANGE + part))
+                opened[-1].__enter__()
+
+            def after(module, inputs, output):
+                opened.pop().__exit__(None, None, None)
+
+            stack.callback(module.register_forward_pre_hook(before).remove)
+            stack.callback(module.register_forward_hook(after).remove)
+
+        training_module = pl_module.training_module
+        record_call(trainer.strategy, "batch_to_device", LOADING)
+        record_call(training_module, "training_step", LOSS)
+        # Around the loss, the backward pass and the optimisers, which have ranges of their own.
+        record_call(pl_module, "training_step", STRATEGY)
+        for module in {mixed._softmax for mixed in mixed_modules(pl_module)}:
+            record_module(module, STRATEGY)
+        for module, part in parts(training_module.model):
+            record_module(module, part)
+
+        of_architecture = {id(parameter) for parameter in architecture_parameters(pl_module).values()}
+        opened = []
+
+        def before_step(optimizer, *unused) -> None:
+            first = optimizer.param_groups[0]["params"][0]
+            opened.append(record_function(RANGE + (ARCHITECTURE if id(first) in of_architecture else WEIGHTS)))
+            opened[-1].__enter__()
+
+        def after_step(*unused) -> None:
+            opened.pop().__exit__(None, None, None)
+
+        stack.callback(register_optimizer_step_pre_hook(before_step).remove)
+        stack.callback(register_optimizer_step_post_hook(after_step).remove)
+        yield
+
+
+def parts(network: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """The parts of a network or supernet, each with its name."""
+    yield network.image_projection, "image projection"
+    yield network.classifier, "classifier"
+    yield network.backbone, CELLS
+    yield from outermost(network)
+
+
+def outermost(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    for child in module.children():
+        if type(child) in PARTS:
+            yield child, PARTS[type(child)]
+        else:
+            yield from outermost(child)
+
+
+@dataclass
+class Place:
+    """Where a moment of the trace belongs."""
+
+    part: str
+    phase: str
+    """a time of :class:`Cost`"""
+    kind: str | None
+
+
+@dataclass
+class Event:
+    """One operation or range of a thread."""
+
+    name: str
+    start: float
+    end: float
+    thread: int
+    numbers: dict[str, Any]
+    own: float
+    """microseconds in which nothing else was open within"""
+    kernels: float = 0.0
+    """microseconds of the kernels that it launched itself"""
+    parent: "Event | None" = None
+    place: Place | None = None
+
+
+def read_trace(path: Path) -> list[Event]:
+    """The events of a Chrome trace by their start, each knowing the one in which it is."""
+    content = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
+    content.sort(key=lambda event: (event["ts"], -event["dur"]))
+    events, open_events, launches = [], defaultdict(list), {}
+    for each in content:
+        start, duration, numbers = each["ts"], each["dur"], each.get("args", {})
+        if each["cat"] in HOST:
+            event = Event(each["name"], start, start + duration, each["tid"], numbers, duration)
+            within = open_events[event.thread]
+            while within and within[-1].end <= start:
+                within.pop()
+            if within:
+                event.parent = within[-1]
+                event.parent.own -= duration
+            within.append(event)
+            events.append(event)
+            launches[numbers.get("correlation")] = event
+    for each in content:
+        # The device's side: with the call that launched it.
+        if each["cat"] in DEVICE and (launch := launches.get(each["args"].get("correlation"))):
+            launch.kernels += each["dur"]
+    return events
+
+
+def attribute(events: list[Event], steps: int, on_device: bool) -> tuple[dict[str, Cost], dict[str, float]]:
+    """Shares the time of recorded steps out.
+
+    Args:
+        events: with every step in a range of that name.
+        steps: how many steps they are.
+        on_device: counts the time of kernels, not of the CPU.
+
+    Returns:
+        Parts and kinds of operations, in milliseconds a step.
+    """
+    forward: dict[int, Place] = {}
+    """by sequence number"""
+    last_backward = Place(REST, "backward", None)
+    costs: dict[str, Cost] = defaultdict(Cost)
+    kinds: dict[str, float] = defaultdict(float)
+    for event in dropwhile(lambda event: event.name != STEP, events):
+        around = event.parent.place if event.parent else None
+        number = event.numbers.get("Sequence number", -1)
+        if event.name.startswith("autograd::engine::evaluate_function: "):
+            # Where a weight's gradient is stored has no number, and comes right after what computed the gradient.
+            source = forward.get(number, last_backward)
+            place = last_backward = Place(source.part, "backward", DROPOUT if source.kind == DROPOUT else None)
+        elif event.name == STEP:
+            place = Place(REST, "forward", None)
+        elif around is None:
+            continue  # of another thread
+        elif event.name.startswith(RANGE):
+            phase = "forward" if around.phase == "forward" else "not_chosen"
+            place = Place(event.name.removeprefix(RANGE), phase, None)
+        elif event.name.startswith("enumerate(DataLoader)"):
+            place = Place(LOADING, "forward", None)
+        elif event.name.startswith("Optimizer."):
+            place = Place(WEIGHTS, "forward", None)
+        else:
+            other = OTHER if event.name.startswith("aten::") else None
+            place = Place(around.part, around.phase, kind_of(event.name) or around.kind or other)
+        event.place = place
+        if number >= 0 and place.phase == "forward":
+            # Operations without a gradient bear the number of the next one that has: so the last of a number counts.
+            forward[number] = place
+
+        host = event.own / 1000 / steps
+        time = event.kernels / 1000 / steps if on_device else host
+        cost = costs[place.part]
+        setattr(cost, place.phase, getattr(cost, place.phase) + time)
+        cost.host += host
+        cost.calls += event.name.startswith(RANGE) / steps
+        kinds[place.kind or PYTHON] += time
+    return dict(costs), dict(kinds)
+
+
+def kind_of(name: str) -> str | None:
+    return ATTENTION if name.startswith("aten::_") and "scaled_dot_product" in name else KINDS.get(name)
