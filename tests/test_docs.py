@@ -1,18 +1,16 @@
 """What the documents say works."""
 
 import re
-from pathlib import Path
 
 import pytest
-from conftest import tiny_batch, tiny_space
-from test_supernet import loss_of, supernet_of
 
 from experiment.results.drawing import svg, text
 from model_space.architecture import Architecture, candidates
 from model_space.spaces import stacked
+from tests.helpers.paths import ROOT
+from tests.helpers.supernets import loss_of, supernet_of
+from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.supernet.choices import architecture_parameters, at_sample
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_adding_an_operation(monkeypatch):

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import tiny_network, tiny_space
 
 import launch
 from model_space.architecture import Architecture, random_choices
 from model_space.spaces.stacked import StackedSettings
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny import tiny_network, tiny_space
 
 
 @pytest.fixture

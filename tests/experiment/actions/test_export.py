@@ -1,0 +1,78 @@
+"""The best architecture of an experiment's records."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiment.actions.export import best
+from model_space.architecture import Architecture, random_choices
+from model_space.errors import InputError
+from model_space.spaces.stacked import StackedSettings
+from tests.helpers.nni_records import Records
+from tests.helpers.tiny import tiny_space
+
+SPACE = tiny_space(StackedSettings(edges="one", cells=1, nodes=2))
+
+
+def architecture(score: float, **changes) -> str:
+    """The JSON of an architecture; ``changes`` are of its keys."""
+    content = json.loads(Architecture(SPACE, random_choices(SPACE, seed=int(score)), score).to_json())
+    return json.dumps(content | changes)
+
+
+def report(written: Records, trial: str, score: float, text: str | None = None) -> None:
+    written.event(trial, "RUNNING", {"seed": 0})
+    written.metric(trial, {"default": score, "architecture": text or architecture(score), "parameters": "{}"})
+
+
+def test_the_highest_score(tmp_path: Path):
+    written = Records(tmp_path / "abc")
+    for trial, score in (("T1", 40.0), ("T2", 60.0), ("T3", 50.0)):
+        report(written, trial, score)
+    written.event("T4", "RUNNING", {"seed": 0})
+    written.metric("T4", {"default": 99.0}, sequence=0)  # not yet at its end
+    found = best(tmp_path)
+    assert (found.score, found.choices) == (60.0, random_choices(SPACE, seed=60))
+    assert found.network() is not None
+
+
+def test_the_latest_experiment_or_another(tmp_path: Path):
+    report(Records(tmp_path / "old", started=1), "T1", 40.0)
+    report(Records(tmp_path / "new", started=2), "T1", 30.0)
+    assert best(tmp_path).score == 30.0
+    assert best(tmp_path, "old").score == 40.0
+    with pytest.raises(InputError, match=r"no experiment 'older'; there are .*: old, new"):
+        best(tmp_path, "older")
+
+
+def test_no_finished_trial(tmp_path: Path):
+    written = Records(tmp_path / "abc")
+    written.event("T1", "RUNNING", {"seed": 0})
+    written.metric("T1", {"default": 1.0}, sequence=0)
+    with pytest.raises(InputError, match="experiment abc: no trial has finished yet"):
+        best(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (architecture(1, format=2), "format 2, but this version reads format 1"),
+        (architecture(1)[:50], "the JSON ends or breaks here"),
+        (architecture(1, choices={}), "is missing"),
+        (architecture(1, space={"name": "moon"}), "space"),
+    ],
+)
+def test_another_architecture(tmp_path: Path, text: str, message: str):
+    report(Records(tmp_path / "abc"), "T1", 50.0, text)
+    with pytest.raises(InputError, match=f"experiment abc, trial T1.*{message}") as error:
+        best(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_another_experiment(tmp_path: Path):
+    written = Records(tmp_path / "abc")
+    written.event("T1", "RUNNING", {"lr": 0.1})
+    written.metric("T1", 0.93)
+    with pytest.raises(InputError, match="trial T1: reported no architecture; it is not a search of this package"):
+        best(tmp_path)

@@ -1,0 +1,102 @@
+"""``python launch.py`` on tiny data, through the real manager: once whole, and once more."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiment.results import comparison
+from experiment.results.comparison import rivals
+from experiment.settings import read_settings
+from model_space.architecture import Architecture, random_choices
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny import tiny_network, tiny_space
+from trainer.evaluation.vqa_accuracy import Accuracy
+
+NOTHING = Accuracy(0.0, {}, {}, {})
+
+
+@pytest.fixture
+def config(tiny_data_settings, tmp_path) -> Path:
+    """Three short searches on the tiny data."""
+    settings = {
+        "data": tiny_data_settings.model_dump(mode="json"),
+        "space": {"name": "stacked", "edges": "one", "cells": 1, "nodes": 2},
+        "network": tiny_network().model_dump(),
+        "search": {"epochs": 2, "batch_size": 16},
+        "train": {"epochs": 2, "batch_size": 16},
+    }
+    (tmp_path / "settings.yml").write_text(yaml.safe_dump(settings))
+    content = yaml.safe_load((ROOT / "config.yml").read_text())
+    content |= {
+        "searchSpace": {"seed": {"_type": "choice", "_value": [0, 1, 2]}},
+        "trialCommand": f"OMP_NUM_THREADS=1 python -m experiment.manager.trial {tmp_path / 'settings.yml'}",
+        "trialCodeDirectory": str(ROOT),
+        "tuner": {"codeDirectory": str(ROOT), "className": "experiment.manager.grid.Grid"},
+        "experimentWorkingDirectory": "runs",
+        "maxTrialNumber": 3,
+    }
+    file = tmp_path / "config.yml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def launch(config: Path, *arguments) -> str:
+    environment = os.environ | {"HOME": str(config.parent)}
+    command = [sys.executable, str(ROOT / "launch.py"), "--config", str(config), *map(str, arguments)]
+    done = subprocess.run(command, cwd=config.parent, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_whole_search_and_once_more(config):
+    folder = config.parent
+    said = launch(config)
+    assert "http://127.0.0.1:" in said
+    assert all(f"trial {number}: seed {number}" in said for number in range(3))
+    for row in ("most frequent answer", "most frequent of form", "MCAN", "random", "found"):
+        assert row in said
+    architecture = Architecture.load(folder / "architecture.json")
+    assert {"experiment", "trial", "strategy", "seed", "settings", "versions", "date"} <= architecture.provenance.keys()
+    for file in ("architecture.svg", "results/curves.svg", "results/comparison.md"):
+        assert (folder / file).stat().st_size > 0 and file in said
+    comparison = json.loads((folder / "results/comparison.json").read_text())
+    assert len(comparison["rows"]) == 5
+
+    again = launch(config)
+    assert "has finished already" in again
+    assert json.loads((folder / "results/comparison.json").read_text()) == comparison
+    assert Architecture.load(folder / "architecture.json") == architecture
+
+    (folder / "architecture.json").unlink()
+    launch(config, "--export", "best.json", "--experiment", architecture.provenance["experiment"])
+    assert Architecture.load(folder / "best.json") == architecture
+
+
+def test_networks_are_compared_by_the_accuracy_that_the_settings_name(config, tmp_path, monkeypatch):
+    settings = read_settings(config.with_name("settings.yml"))
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"accuracy": "mcan"})})
+    variants = []
+    monkeypatch.setattr(comparison, "load_trained", lambda checkpoint: (None, None, None))
+    monkeypatch.setattr(comparison, "load_split", lambda *arguments: None)
+    monkeypatch.setattr(comparison, "train", lambda *arguments: None)
+    monkeypatch.setattr(comparison, "evaluate", lambda network, split, variant: variants.append(variant) or NOTHING)
+    comparison._begin(1, settings)
+    comparison._train(Architecture(tiny_space(MCANSettings(layers=1)), {}), tmp_path)
+    assert variants == ["mcan"]
+
+
+def test_rivals_are_of_similar_size():
+    space = tiny_space(StackedSettings(edges="one", cells=1, nodes=3), hidden=64)
+    found = Architecture(space, random_choices(space, 3))
+    networks = rivals(found, seed=0)
+    assert networks["found"] == found and networks["random"].choices != found.choices
+    assert networks["random"].space == space and networks["mcan"].space.backbone.name == "mcan"
+    for name in ("mcan", "random"):
+        assert networks[name].parameters() == pytest.approx(found.parameters(), rel=0.35)

@@ -1,0 +1,53 @@
+"""What `launch.py --spaces` counts, and the settings that ship with each space."""
+
+from itertools import product
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from experiment.actions.spaces import ROWS, architecture_count, multiply_adds, table
+from experiment.settings import read_settings
+from model_space.architecture import candidates
+from model_space.network import SPACES
+from model_space.operations import Attention
+from model_space.question_encoder import ENCODERS
+from model_space.spaces.paired import PairedSettings
+from model_space.spaces.stacked import StackedSettings
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny import tiny_space
+
+
+@pytest.mark.parametrize("space", [PairedSettings(layers=2), StackedSettings(edges="one", nodes=1)])
+def test_number_of_architectures_by_enumeration(space):
+    fields = tiny_space(space)
+    assert architecture_count(fields) == len(list(product(*candidates(fields).values())))
+
+
+def test_multiply_adds_of_networks_that_can_be_counted_by_hand():
+    with torch.device("meta"):
+        assert multiply_adds(nn.Linear(8, 5), torch.zeros(3, 8)) == 3 * 8 * 5
+        x, mask = torch.zeros(1, 6, 16), torch.ones(1, 6, dtype=torch.bool)
+        projections, map_and_sum = 4 * 6 * 16 * 16, 2 * 6 * 6 * 16
+        assert multiply_adds(Attention(16, 2, 0.0), x, x, mask) == projections + map_and_sum
+
+
+def test_every_space_and_encoder_is_listed():
+    assert {row.backbone.name for row in ROWS} == set(SPACES)
+    assert {row.encoder.name for row in ROWS} == set(ENCODERS)
+
+
+def test_table_has_a_line_a_row():
+    small = [row for row in ROWS if row.backbone.name in ("dcn", "mcan") and row.encoder.name == "lstm"]
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(table(small))
+    for row in small:
+        assert row.name in captured.get()
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("settings/*.yml")), ids=lambda file: file.stem)
+def test_shipped_settings_are_right(file):
+    settings = read_settings(file)
+    assert candidates(settings.fields(ROWS[0].fields.data)) or settings.space.name == "dcn"

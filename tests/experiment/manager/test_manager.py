@@ -1,0 +1,407 @@
+"""Whole experiments through NNI's real manager, most of them with a trial that trains nothing."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+import yaml
+from nni.tools.nnictl.config_utils import Experiments
+
+from experiment.actions.export import best
+from experiment.manager import control as manager
+from experiment.manager import loopback, records
+from experiment.manager.control import SearchFailed
+from experiment.settings import Settings
+from model_space.architecture import Architecture, random_choices
+from model_space.errors import InputError
+from model_space.spaces.stacked import StackedSettings
+from tests.helpers.fake_trial import EPOCHS
+from tests.helpers.fake_trial import search as fake_search
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny import tiny_network, tiny_space
+from trainer.search import SearchSettings, search
+
+NNICTL = Path(sys.executable).with_name("nnictl")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch) -> Iterator[Path]:
+    """A home folder of its own, where NNI keeps its list of experiments; in the end nothing of it runs."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(Experiments.__init__, "__defaults__", (str(tmp_path / "nni-experiments"),))
+    yield tmp_path
+    left = processes(tmp_path)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left)
+
+
+def processes(home: Path) -> list[psutil.Process]:
+    """All that was started with this home folder, and lives."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("HOME") == str(home):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def choices(space: dict[str, list]) -> dict[str, dict]:
+    return {key: {"_type": "choice", "_value": values} for key, values in space.items()}
+
+
+def fake(**space: list) -> dict[str, dict]:
+    """A search space of the fake trial."""
+    return choices({"strategy": ["snas"], "pause": [0.2]} | space)
+
+
+def write_config(home: Path, **changes) -> Path:
+    """A configuration like config.yml, with the fake trial."""
+    fields = tiny_space(StackedSettings(nodes=1, cells=1))
+    Architecture(fields, random_choices(fields, seed=0)).save(home / "fake.json")
+    config = yaml.safe_load((ROOT / "config.yml").read_text())
+    config |= {
+        "trialCommand": f"python -m tests.helpers.fake_trial {home / 'fake.json'}",
+        "trialCodeDirectory": str(ROOT),
+        "tuner": {"codeDirectory": str(ROOT), "className": "experiment.manager.grid.Grid"},
+        "experimentWorkingDirectory": str(home / "runs"),
+    } | changes
+    file = home / "config.yml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def nnictl(*words: str) -> str:
+    """What a user types, without an active environment."""
+    environment = os.environ | {"PATH": "/usr/bin:/bin"}
+    environment.pop("NODE_OPTIONS", None)
+    done = subprocess.run([NNICTL, *words], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def wait_for(condition: Callable, seconds: float = 60):
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+    return result
+
+
+def trial_of(folder: Path, seed: int, epochs: int = 0) -> records.Trial | None:
+    """The trial with a seed, once it has so many epochs."""
+    for trial in records.read(folder).trials:
+        if trial.parameters["seed"] == seed and len(trial.curve) >= epochs:
+            return trial
+
+
+def uninterrupted(seed: int, home: Path) -> list[float]:
+    """The scores of a trial that nobody disturbs."""
+    curve = []
+    parameters = {"seed": seed, "pause": 0, "strategy": "snas"}
+    with tempfile.TemporaryDirectory() as folder:
+        fake_search(str(home / "fake.json"), parameters, Path(folder), lambda epoch: curve.append(epoch["accuracy"]))
+    return curve
+
+
+def kill(process: psutil.Process) -> None:
+    process.kill()
+    process.wait(10)
+
+
+def listening(folder: Path) -> set[str]:
+    """The addresses on which the manager and what it started listen."""
+    family = [manager._process(folder), *manager._process(folder).children(recursive=True)]
+    return {c.laddr.ip for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+
+
+def check_trials(folder: Path, home: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
+    """Each seed was searched once, with the result and the curve of a trial that nobody disturbs."""
+    trials = records.read(folder).trials
+    assert sorted(trial.parameters["seed"] for trial in trials) == sorted(seeds)
+    for trial in trials:
+        curve = uninterrupted(trial.parameters["seed"], home)
+        assert (trial.state, trial.parameters) == ("SUCCEEDED", trial.record["parameters"])
+        assert [metric["default"] for metric in trial.curve] == curve
+        assert [metric["epoch"] for metric in trial.curve] == list(range(1, EPOCHS + 1))
+        assert trial.final["default"] == curve[-1]
+        assert Architecture.from_json(trial.final["architecture"], "here").score == curve[-1]
+    with closing(sqlite3.connect(folder / "db" / "nni.sqlite")) as database:
+        rows = database.execute("select trialJobId, type, sequence from MetricData").fetchall()
+    assert len(rows) == len(set(rows)) == len(seeds) * (EPOCHS + 1)  # nothing was reported twice
+
+
+def trial_process(trial: records.Trial) -> psutil.Process:
+    """The process that has the id of a trial in its environment."""
+    return next(p for p in processes(Path.home()) if p.environ().get("NNI_TRIAL_JOB_ID") == trial.id)
+
+
+def test_experiment_of_nnictl(home: Path):
+    """Without the environment active: portal on loopback, records and export at any time, nothing left after stop."""
+    subprocess.run([sys.executable, "-m", "experiment.manager.loopback"], cwd=ROOT, check=True)  # what make does
+    config = write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.5]))
+    port = str(manager._free_port(None))
+    nnictl("create", "--config", str(config), "--port", port)
+    folder = records.find(home / "runs")
+    assert manager.portal(folder) == f"http://127.0.0.1:{port}"
+    assert listening(folder) == {"127.0.0.1"}
+    with pytest.raises(InputError, match="no trial has finished yet"):
+        best(home / "runs")
+
+    first = wait_for(lambda: trial_of(folder, seed=0, epochs=1))
+    assert first.state == "RUNNING"
+    *_, last = manager.follow(folder)
+    assert last.finished
+    check_trials(folder, home)
+    shown = requests.get(f"http://127.0.0.1:{port}/api/v1/nni/trial-jobs", timeout=20).json()
+    by_id = {trial.id: trial for trial in last.trials}
+    for job in shown:  # what the web page shows
+        parameters = json.loads(job["hyperParameters"][0])
+        final = json.loads(json.loads(job["finalMetricData"][0]["data"]))
+        assert parameters["parameters"] == by_id[job["trialJobId"]].parameters
+        assert int(job["finalMetricData"][0]["parameterId"]) == parameters["parameter_id"]
+        assert json.loads(final["architecture"])["provenance"]["trial"] == job["trialJobId"]
+    while_running = best(home / "runs")
+    assert while_running.score == uninterrupted(1, home)[-1]
+    assert while_running.provenance["experiment"] == folder.name
+
+    nnictl("stop", folder.name)
+    assert wait_for(lambda: not processes(home), 10)
+    assert best(home / "runs", folder.name) == while_running
+    check_trials(folder, home)
+    nnictl("view", folder.name, "--port", port)
+    assert listening(folder) == {"127.0.0.1"}
+    manager.stop(folder)
+    assert not processes(home)
+
+
+def test_kill(home: Path):
+    """A trial and the manager killed with -9: after ``nnictl resume`` all is as if nothing had happened.
+
+    But for the trial that was killed by itself, which NNI does not run again; resume() of this package does.
+    """
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1, 2, 3], pause=[0.5])))
+    kill(trial_process(wait_for(lambda: trial_of(folder, seed=0, epochs=2))))
+    wait_for(lambda: trial_of(folder, seed=1, epochs=2))
+    wait_for(lambda: trial_of(folder, seed=0).failed)
+    assert "killed from outside" in manager.reason(trial_of(folder, seed=0))
+    kill(manager._process(folder))
+    assert wait_for(lambda: not processes(home), 5), "what the manager started did not end with it"
+    with pytest.raises(SearchFailed, match="manager has ended"):
+        list(manager.follow(folder))
+
+    port = str(manager._free_port(None))
+    nnictl("resume", folder.name, "--port", port)
+    *_, last = manager.follow(folder)
+    assert [trial.id for trial in last.trials if trial.failed] == [trial_of(folder, seed=0).id]
+    manager.stop(folder)
+
+    manager.resume(folder)
+    *_, last = manager.follow(folder)
+    assert not any(trial.failed for trial in last.trials)
+    manager.stop(folder)
+    check_trials(folder, home, seeds=(0, 1, 2, 3))
+
+
+def test_all_trials_fail(home: Path):
+    """Ends at once, and says why."""
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], strategy=["fails"])))
+    with manager.held(folder), pytest.raises(SearchFailed) as failure:
+        list(manager.follow(folder))
+    log = records.read(folder).trials[-1].folder / "trial.stderr"
+    assert str(failure.value) == f"all 2 trials failed; the last one: data/nowhere.json: no such file (log: {log})"
+    assert log.is_file()
+    assert not processes(home)
+
+
+def test_two_experiments_and_an_interruption(home: Path):
+    """Two at once have ports of their own; Ctrl-C on one leaves the other alone, and it can be resumed."""
+    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.8])))
+    script = (
+        # What runs in the background of a shell ignores Ctrl-C, and so would its children.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from experiment.manager import control as manager; from pathlib import Path\n"
+        f"folder = manager.start(Path({str(home / 'config.yml')!r}))\n"
+        "with manager.held(folder): list(manager.follow(folder))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True) as other:
+        wait_for(lambda: len(list((home / "runs").glob("*/db/nni.sqlite"))) == 2)
+        second = wait_for(lambda: next((f for f in known(home) if f != folder), None))
+        wait_for(lambda: trial_of(second, seed=0, epochs=1))
+        assert manager.portal(second) not in (None, manager.portal(folder))
+        with pytest.raises(InputError, match="is running already"):
+            manager.resume(second)
+        other.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in other.communicate(timeout=60)[1]
+    assert manager._process(second) is None
+    assert trial_of(second, seed=0).state == "RUNNING"  # NNI's word for interrupted
+
+    manager.resume(second)
+    list(manager.follow(second))
+    list(manager.follow(folder))
+    for each in (folder, second):
+        manager.stop(each)
+        check_trials(each, home)
+
+
+@pytest.mark.parametrize("processes_of_trial", [1, 2])
+def test_interrupted_search(home: Path, tiny_data_settings, tiny_data, processes_of_trial: int):
+    """A real search, its manager killed with -9 and resumed: architecture and score of an undisturbed one. Two
+    processes do as one does, without dropout."""
+    dropout = 0.1 if processes_of_trial == 1 else 0.0
+    settings = Settings(
+        data=tiny_data_settings,
+        space=StackedSettings(edges="one", cells=2, nodes=2),
+        network=tiny_network(dropout=dropout, channel_dropout=dropout),
+        search=SearchSettings(epochs=8, batch_size=8, lr=1e-3, temperature=(2.0, 0.5), processes=processes_of_trial),
+    )
+    file = home / "settings.yml"
+    file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    command = f"OMP_NUM_THREADS=1 python -m experiment.manager.trial {file}"
+    parameters = {"seed": 3, "architecture_lr": 0.01}
+    space = choices({key: [value] for key, value in parameters.items()})
+    folder = manager.start(write_config(home, trialCommand=command, searchSpace=space))
+    running = wait_for(lambda: trial_of(folder, seed=3, epochs=2))
+    assert len([p for p in processes(home) if p.environ().get("NNI_TRIAL_JOB_ID") == running.id]) == processes_of_trial
+    kill(manager._process(folder))
+    assert trial_of(folder, seed=3).final is None
+    assert wait_for(lambda: not processes(home), 5)
+    nnictl("resume", folder.name, "--port", str(manager._free_port(None)))
+    *_, last = manager.follow(folder)
+    manager.stop(folder)
+
+    (trial,) = last.trials
+    assert trial.state == "SUCCEEDED", manager.reason(trial)
+    chosen = settings.with_parameters(parameters)
+    epochs = []
+    alone = search(tiny_data, chosen.fields(tiny_data.sizes), chosen.search, home / "alone", epochs.append)
+    architecture = Architecture.from_json(trial.final["architecture"], trial.id)
+    losses, losses_alone = ([epoch["loss"] for epoch in curve] for curve in (trial.curve, epochs))
+    if processes_of_trial == 1:
+        assert (architecture.choices, architecture.score, losses) == (alone.choices, alone.score, losses_alone)
+    else:
+        assert architecture.choices == alone.choices
+        assert losses == pytest.approx(losses_alone, rel=1e-4)
+    assert architecture.provenance["parameters"] == trial.parameters == parameters
+    assert (architecture.provenance["strategy"], architecture.provenance["seed"]) == ("snas", 3)
+    assert architecture.provenance["versions"]["nni"]
+
+
+def known(home: Path) -> list[Path]:
+    """The experiments whose start is on record."""
+    found = []
+    for file in (home / "runs").glob("[!_]*/db/nni.sqlite"):
+        try:
+            found.append(records.read(file.parents[1]).folder)
+        except InputError:
+            continue
+    return found
+
+
+def test_port_in_use(home: Path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} is in use"):
+            manager.start(write_config(home), port)
+    with pytest.raises(InputError, match="port 70000 cannot be used"):
+        manager.start(write_config(home), 70000)
+    assert not processes(home)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trialConcurency": 2}, "trialconcurency"),
+        ({"trialConcurrency": "two"}, "trial_concurrency"),
+        ({"trialConcurrency": 0}, "trial_concurrency > 0"),
+        ({"trainingService": {"platform": "nowhere"}}, "platform"),
+        ({"tuner": {"nam": "TPE"}}, "nam"),
+        ({"searchSpace": None}, "searchSpace is missing"),
+        ({"searchSpace": {"seed": {"_type": "choise", "_value": [0]}}}, "searchSpace.seed is .*choise"),
+        ({"searchSpace": {"seed": [0, 1]}}, r"searchSpace.seed is \[0, 1\], expected"),
+    ],
+)
+def test_wrong_config(home: Path, change: dict, message: str):
+    with pytest.raises(InputError, match=message) as error:
+        manager.start(write_config(home, **change))
+    assert "\n" not in str(error.value) and "config.yml" in str(error.value)
+
+
+def test_no_config(home: Path):
+    with pytest.raises(InputError, match=r"nothing\.yml: no experiment configuration here"):
+        manager.start(home / "nothing.yml")
+
+
+def test_no_nni(home: Path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="no package for this Python or this platform"):
+        manager.start(write_config(home))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", ""),
+        ("warning: slow\nconfig.yml: unknown key\n\n", "config.yml: unknown key"),
+        ("Traceback (most recent call last):\n  File\nKeyError: 'a'\n\nDuring ...\n\nTraceback (most recent call last):"
+         "\n  File\ntorch.OutOfMemoryError: 3 GiB\nmore of it\n[W] bye\n", "torch.OutOfMemoryError: 3 GiB"),
+    ],
+)  # fmt: skip
+def test_last_error(text: str, message: str):
+    assert manager._last_error(text) == message
+
+
+def run_node(script: Path, **environment: str) -> dict:
+    """Runs a script with NNI's Node and the variables that Python's start sets; what it printed."""
+    import nni_node
+
+    node = Path(nni_node.__path__[0], "node")
+    words = [node, script, "--port", "0", "--python-interpreter", "/somewhere/bin/python"]
+    done = subprocess.run(words, env={"PATH": "/usr/bin"} | environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_preload(tmp_path: Path):
+    """It changes NNI's manager, whatever the folder's name, and no other Node program."""
+    site = tmp_path / "site with spaces"
+    site.mkdir()
+    loopback.install(site)
+    starting = f"import site, os; site.addsitedir({str(site)!r}); print(os.environ.get('NODE_OPTIONS', ''))"
+    environment = {key: value for key, value in os.environ.items() if key != "NODE_OPTIONS"}
+
+    def options(before: dict[str, str]) -> str:
+        words = [sys.executable, "-S", "-c", starting]
+        return subprocess.run(
+            words, env=environment | before, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    both = options({"NODE_OPTIONS": "--no-warnings"})
+    assert both.startswith("--no-warnings --require")
+    server = tmp_path / "nni_node" / "main.js"
+    server.parent.mkdir()
+    server.write_text(
+        "const server = require('http').createServer().listen(0, () => {"
+        "console.log(JSON.stringify([server.address().address, process.env.PATH])); server.close(); });"
+    )
+    other = tmp_path / "other.js"
+    shutil.copy(server, other)
+    assert run_node(server, NODE_OPTIONS=both) == ["127.0.0.1", "/somewhere/bin:/usr/bin"]
+    assert run_node(server, NODE_OPTIONS=both, NNI_PORTAL_HOST="0.0.0.0")[0] == "0.0.0.0"
+    assert run_node(other, NODE_OPTIONS=both) == [run_node(server)[0], "/usr/bin"]
+    (site / "nni_loopback.js").unlink()
+    assert options({}) == ""

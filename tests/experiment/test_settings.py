@@ -1,0 +1,92 @@
+"""Settings: what is wrong is said in one line, with file, line, key, value and the nearest known key."""
+
+import pytest
+
+from experiment.settings import read_settings
+from model_space.errors import InputError
+from tests.helpers.paths import DIGITS
+
+
+def test_the_shipped_settings_are_right():
+    settings = read_settings(DIGITS)
+    assert settings.space.name == "stacked"
+    assert settings.search.strategy == "snas"
+    assert settings.network.hidden % settings.network.heads == 0
+
+
+def test_the_defaults_of_the_search_are_the_sources():
+    """NAS-VQA: Adam 1e-4 for the weights, 3e-4 for the architecture, temperature 1."""
+    from trainer.search import SearchSettings
+
+    settings = SearchSettings()
+    assert (settings.lr, settings.architecture_lr, settings.temperature) == (1e-4, 3e-4, (1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("strategy: snas", "stratgy: snas", ["search.stratgy", "did you mean 'strategy'"]),
+        (
+            "strategy: snas",
+            "strategy: enas",
+            ["search.strategy is 'enas'", "'single_path', 'darts' or"],
+        ),
+        ("edges: one", "edge: one", ["space.edge", "did you mean 'edges'"]),
+        ("name: stacked", "name: stackd", ["space.name is 'stackd'", "stacked, mcan"]),
+        ("hidden: ", "hidden: -", ["network.hidden", "greater than or equal to 1"]),
+        ("heads: ", "heads: 7", ["heads", "divide hidden"]),
+        ("\ntrain:", "\ntrian:", ["unknown key 'trian'", "did you mean 'train'"]),
+        ("temperature: [1.0, 1.0]", "temperature: [1.0, 2.0]", ["temperature is [1.0, 2.0]", "start >= end > 0"]),
+        ("    annotations:", "    anotations:", ["data.train.anotations", "did you mean 'annotations'"]),
+        ("mix: quick", "mix: slow", ["data.digits.mix is 'slow'", "'quick' or 'hard'"]),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, old, new, said):
+    text = DIGITS.read_text()
+    assert old in text
+    file = tmp_path / "settings.yml"
+    changed = text.replace(old, new, 1)
+    file.write_text(changed)
+    with pytest.raises(InputError) as error:
+        read_settings(file)
+    message = str(error.value)
+    assert "\n" not in message
+    for words in said:
+        assert words in message
+    line = changed[: changed.index(new.strip("\n"))].count("\n") + 1
+    assert message.startswith(f"{file}, line {line}:") or "temperature" in message or "heads" in message
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [("a: [", "line 1: not YAML"), ("- 1\n", "expected sections"), ("space: {name: stacked}\n", "'data' is missing")],
+)
+def test_what_is_no_settings_file_is_refused(tmp_path, text, said):
+    file = tmp_path / "settings.yml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_settings(file)
+
+
+def test_an_absent_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_settings(tmp_path / "absent.yml")
+
+
+def test_a_trials_parameters_replace_settings_of_their_name():
+    settings = read_settings(DIGITS).with_parameters({"strategy": "darts", "seed": 4, "edges": "all", "dropout": 0.2})
+    assert settings.search.strategy == "darts" and settings.search.seed == 4
+    assert settings.space.edges == "all" and settings.network.dropout == 0.2
+
+
+@pytest.mark.parametrize(
+    "parameters, said",
+    [
+        ({"sed": 1}, "unknown parameter 'sed'.*did you mean 'seed'"),
+        ({"seed": -1}, "search.seed is -1"),
+        ({"edges": "two"}, "space.edges is 'two'"),
+    ],
+)
+def test_a_wrong_parameter_of_a_trial_is_named(parameters, said):
+    with pytest.raises(InputError, match=said):
+        read_settings(DIGITS).with_parameters(parameters)

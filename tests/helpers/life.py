@@ -1,0 +1,28 @@
+"""An architecture's whole life on the tiny data: search, file, training, evaluation."""
+
+from pathlib import Path
+
+from model_space.architecture import Architecture
+from tests.helpers.tiny import space_of
+from trainer.data.splits import Data, DataSettings, load_split
+from trainer.evaluation.evaluate import evaluate
+from trainer.search import SearchSettings, search
+from trainer.train import TrainSettings, load_trained, train
+
+FEW = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "lr": 1e-3}
+
+
+def searched(data: Data, space, strategy: str, folder: Path, **changes) -> Architecture:
+    """The architecture that a search of two steps finds; ``changes`` are of the encoder and the network."""
+    settings = SearchSettings(strategy=strategy, **FEW)
+    return search(data, space_of(data, space, **changes), settings, folder, lambda epoch: None)
+
+
+def trained_and_evaluated(data: Data, data_settings: DataSettings, architecture: Architecture, folder: Path) -> float:
+    """Writes and reads its file, trains it for two steps, evaluates the checkpoint: its accuracy in percent."""
+    architecture.save(folder / "architecture.json")
+    loaded = Architecture.load(folder / "architecture.json")
+    assert loaded == architecture
+    network, vocabulary, of_checkpoint = load_trained(train(data, loaded, TrainSettings(**FEW), folder / "train"))
+    assert of_checkpoint.choices == architecture.choices
+    return evaluate(network, load_split(data_settings, data_settings.val, vocabulary)).overall

@@ -1,0 +1,92 @@
+"""One training, or searches, by the processes of torchrun: ``processes.py FOLDER train|search``, a folder with data."""
+
+import sys
+from contextlib import suppress
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from model_space.architecture import Architecture, random_choices
+from model_space.encoders.recurrent import RecurrentSettings
+from model_space.spaces.stacked import StackedSettings
+from tests.helpers.tiny import tiny_space
+from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint
+from trainer.data.splits import Data, DataSettings, load_data
+from trainer.search import SearchSettings, search
+from trainer.train import TrainSettings, train
+
+SPACE = StackedSettings(edges="one", cells=1, nodes=2)
+RECURRENT = {"edges": "one", "nodes": 2, "input_dropout": 0, "hidden_dropout": 0}
+SEARCHES = {
+    "snas": {"strategy": "snas"},
+    "single_path": {"strategy": "single_path"},
+    "darts": {"strategy": "darts"},
+    "gumbel_darts": {"strategy": "gumbel_darts", "encoder": RecurrentSettings(**RECURRENT)},
+    "each_call": {"strategy": "snas", "encoder": RecurrentSettings(**RECURRENT, draw="step")},
+}
+"""by name: the strategy, and the encoder where it draws at each time step"""
+
+
+def training(data: Data, folder: Path, steps: int, dropout: float) -> None:
+    torch.set_num_threads(1)
+    space = tiny_space(SPACE, dropout=dropout)
+    settings = TrainSettings(epochs=1, steps_per_epoch=steps, batch_size=16, accumulate=2, lr=1e-3, clip=1.0, seed=3)
+    train(data, Architecture(space, random_choices(space, 4)), settings, folder)
+
+
+def searching(data: Data, folder: Path, name: str, dropout: float = 0.0, **changes) -> Architecture:
+    """Without dropout in double precision, which no setting names: there parts add up to the whole but for 1e-10."""
+    torch.set_num_threads(1)
+    options = SEARCHES[name]
+    space = tiny_space(SPACE, options.get("encoder"), dropout=dropout).model_copy(update={"data": data.sizes})
+    few = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 16, "lr": 1e-3, "architecture_lr": 1e-2, "seed": 3}
+    settings = SearchSettings(**few | {"strategy": options["strategy"], "temperature": (2.0, 0.5)} | changes)
+    if not dropout:
+        settings = settings.model_copy(update={"precision": "64-true"})
+    return search(data, space, settings, folder, lambda epoch: None)
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_after(data: Data, batches: int) -> Data:
+    """The data, whose training questions can be read so many batches long."""
+
+    class CutShort(type(data.train)):
+        read = 0
+
+        def __getitem__(self, rows):
+            self.read += 1
+            if self.read > batches:
+                raise Cut
+            return super().__getitem__(rows)
+
+    train = copy(data.train)
+    train.__class__ = CutShort
+    return replace(data, train=train)
+
+
+def cut_and_gone_on(data: Data, folder: Path, name: str, batches: int, **changes) -> None:
+    """A search that ends within an epoch, and another that goes on from its checkpoint."""
+    changes |= {"dropout": 0.1, "checkpoint_minutes": 1e-6}
+    with suppress(Cut):
+        searching(cut_after(data, batches), folder, name, **changes)
+    assert load_checkpoint(folder / CHECKPOINT)[GoingOn.KEY]["place"] == (0, 2)
+    torch.manual_seed(99)  # another process has drawn other numbers
+    searching(data, folder, name, **changes)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    data = load_data(DataSettings.model_validate_json((folder / "data.json").read_text()))
+    if sys.argv[2] == "train":
+        training(data, folder / "exact", steps=4, dropout=0.0)
+        training(data, folder / "dropout", steps=1, dropout=0.1)
+    else:
+        for name in SEARCHES:
+            searching(data, folder / f"{name} two", name, accumulate=2)
+        searching(data, folder / "whole", "each_call", dropout=0.1)
+        cut_and_gone_on(data, folder / "cut", "each_call", batches=2)

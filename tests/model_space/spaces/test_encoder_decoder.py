@@ -1,0 +1,340 @@
+"""MMnasNet against mmnas's own figures, its architecture files, and the space ``encoder_decoder``."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from model_space.architecture import Architecture, random_choices
+from model_space.errors import InputError
+from model_space.network import NetworkSettings
+from model_space.operations import RelationalSelfAttention, relative_geometry
+from model_space.published import mmnas as mmnas_file
+from model_space.published.checkpoints import MMNAS_NAMES
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.mcan import MCANSettings
+from tests.helpers import reference
+from tests.helpers.reference import mmnas_like
+from tests.helpers.supernets import (
+    STRATEGIES,
+    assert_equal_to_frozen_at_a_sample,
+    assert_gradients_of_the_plain_form,
+    assert_padding_and_order_do_not_matter,
+    loss_of,
+    supernet_of,
+    weights_at,
+)
+from tests.helpers.tiny import space_of, tiny_batch, tiny_network, tiny_space
+from trainer.evaluation.evaluate import evaluate, mean_soft_accuracy
+from trainer.search import SearchSettings, search
+from trainer.supernet.choices import at_sample, mixed_modules
+from trainer.train import TrainSettings, load_trained, train
+
+FORM = EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=4, relation_size=5)
+FORMS = [FORM, EncoderDecoderSettings(encoder_blocks=1, decoder_blocks=3, cells=2, relation_size=5)]
+WIDE = NetworkSettings(hidden=128, heads=2)  # heads of 64, as the published architectures have them
+
+
+def of_cells(form: EncoderDecoderSettings) -> str:
+    return f"cells{form.cells}"
+
+
+def all_of(operation: str, form: EncoderDecoderSettings = FORM) -> dict[str, str]:
+    """Choices with one operation in every decoder block."""
+    choices = random_choices(tiny_space(form), 0)
+    return {label: operation if label.startswith("decoder") else chosen for label, chosen in choices.items()}
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_equals_the_reference(dtype, tolerance):
+    arrays, config = reference.load("mmnas.npz")
+    network = mmnas_like(arrays, config).network().to(dtype).eval()
+    network.load_state_dict(reference.state(arrays, MMNAS_NAMES))
+    image, boxes = (torch.from_numpy(arrays[name]).to(dtype) for name in ("image", "box_xyxy"))
+    question = torch.from_numpy(arrays["question"])
+    answer = network(image, image.abs().sum(-1) > 0, question, question > 0, boxes)
+    torch.testing.assert_close(answer.double(), torch.from_numpy(arrays["logit"]), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_geometry_equals_the_reference(dtype, tolerance):
+    arrays, _ = reference.load("mmnas.npz")
+    relation = relative_geometry(torch.from_numpy(arrays["box_xyxy"]).to(dtype))
+    expected = torch.from_numpy(arrays["relation"])
+    # mmnas gives a padded pair zeros; whether the file does or not, it takes no part.
+    real = torch.from_numpy(arrays["image"]).abs().sum(-1) > 0
+    pairs = real.unsqueeze(1) & real.unsqueeze(2)
+    torch.testing.assert_close(relation[pairs].double(), expected[pairs], rtol=0, atol=tolerance)
+
+
+def test_geometry_of_two_regions():
+    boxes = torch.tensor([[[0.0, 0.0, 9.0, 19.0], [20.0, 0.0, 39.0, 19.0]]])
+    relation = relative_geometry(boxes)
+    first_to_second = torch.tensor([25 / 10, 1e-3, 10 / 20, 1.0]).log()
+    second_to_first = torch.tensor([25 / 20, 1e-3, 20 / 10, 1.0]).log()
+    torch.testing.assert_close(relation[0, 0, 1], first_to_second)
+    torch.testing.assert_close(relation[0, 1, 0], second_to_first)
+    torch.testing.assert_close(relation[0, 0, 0], torch.tensor([1e-3, 1e-3, 1.0, 1.0]).log())
+
+
+def test_relational_self_attention_is_finite_where_nothing_is_real():
+    operation = RelationalSelfAttention(hidden=16, heads=2, relation_size=5, dropout=0.0)
+    x = torch.randn(2, 4, 16, requires_grad=True)
+    mask = torch.tensor([[False] * 4, [True] * 4])
+    out = operation(x, mask, x, mask, torch.randn(2, 4, 4, 5))
+    out.sum().backward()
+    assert out.isfinite().all() and x.grad.isfinite().all()
+    assert all(weight.grad.isfinite().all() for weight in operation.parameters())
+
+
+def test_the_geometry_matters_to_relational_self_attention_alone():
+    batch = tiny_batch()
+    moved = [*batch[:4], batch[4] * torch.rand(7, 1, dtype=torch.float64)]
+    for operation, matters in (("relational_self_attention", True), ("self_attention", False)):
+        network = Architecture(tiny_space(FORM), all_of(operation)).network().double()
+        assert torch.equal(network(*batch), network(*moved)) != matters
+
+
+def test_decoder_blocks_see_the_last_output_of_the_encoder():
+    space = tiny_space(FORM)
+    network = Architecture(space, all_of("guided_attention")).network().double()
+    seen = []
+    for block in network.backbone.decoder[0]:
+        block.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
+    last = []
+    network.backbone.encoder[-1][-1].register_forward_hook(lambda module, inputs, output: last.append(output))
+    network(*tiny_batch())
+    assert len(seen) == FORM.decoder_blocks and all(given is last[0] for given in seen)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("form", FORMS, ids=of_cells)
+def test_supernet_at_a_sample_is_the_frozen_network(form, strategy, seed):
+    assert_equal_to_frozen_at_a_sample(form, strategy, seed)
+
+
+@pytest.mark.parametrize("operation", ["self_attention", "relational_self_attention", "guided_attention"])
+def test_supernet_at_one_operation_everywhere_is_the_frozen_network(operation):
+    supernet, batch = supernet_of(FORM), tiny_batch()
+    choices = all_of(operation)
+    frozen = Architecture(tiny_space(FORM), choices).network().double()
+    frozen.load_state_dict(weights_at(supernet, choices))
+    with at_sample(supernet, choices):
+        torch.testing.assert_close(loss_of(supernet, batch), loss_of(frozen, batch), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(("seed", "together"), enumerate([0, 1000, 2**20]))
+@pytest.mark.parametrize("form", FORMS, ids=of_cells)
+def test_exact_step_has_the_gradients_of_the_plain_form(form, together, seed, dropout, same_places, monkeypatch):
+    assert_gradients_of_the_plain_form(form, together, seed, dropout, monkeypatch)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=of_cells)
+def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(form):
+    assert_padding_and_order_do_not_matter(form)
+
+
+@pytest.mark.parametrize("content", [float("nan"), float("inf"), -1e9])
+def test_a_padded_regions_box_may_hold_anything(content):
+    network = Architecture(tiny_space(FORM), all_of("relational_self_attention")).network().double()
+    regions, region_mask, tokens, token_mask, boxes = tiny_batch()
+    region_mask[0, -1] = False
+    other = boxes.masked_fill(~region_mask[..., None], content)
+    network(regions, region_mask, tokens, token_mask, boxes).sum().backward()
+    gradients = [weight.grad.clone() for weight in network.parameters()]
+    network.zero_grad()
+    answer = network(regions, region_mask, tokens, token_mask, other)
+    answer.sum().backward()
+    torch.testing.assert_close(answer, network(regions, region_mask, tokens, token_mask, boxes))
+    for weight, gradient in zip(network.parameters(), gradients, strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+
+
+@pytest.mark.parametrize("batch, regions, tokens", [(1, 1, 1), (3, 1, 1), (1, 7, 6)])
+def test_one_region_one_token_and_a_batch_of_one_work(batch, regions, tokens):
+    for operation in ("self_attention", "relational_self_attention", "guided_attention", "feed_forward"):
+        network = Architecture(tiny_space(FORM), all_of(operation)).network().double()
+        answer = network(*tiny_batch(batch, regions, tokens))
+        assert answer.shape == (batch, 7) and answer.isfinite().all()
+
+
+def test_cells_share_the_choices_and_not_the_weights():
+    supernet = supernet_of(FORMS[1])
+    modules = mixed_modules(supernet)
+    assert len(modules) == 2 * len({module.label for module in modules})
+    assert set(random_choices(tiny_space(FORMS[1]), 0)) == {
+        "encoder_block1",
+        "decoder_block1",
+        "decoder_block2",
+        "decoder_block3",
+    }
+    first, second = supernet.backbone.encoder
+    assert first[0]._arch_alpha is second[0]._arch_alpha
+    assert not torch.equal(
+        first[0]["self_attention"].attention.query.weight, second[0]["self_attention"].attention.query.weight
+    )
+
+
+def test_mcan_is_a_point_of_the_space():
+    """With MCAN's attention biases at zero, the two networks are one."""
+    form, choices = mmnas_file.published("mcan", WIDE)
+    sizes = WIDE.model_copy(update={"flat_inner": 16, "flat_size": 32, "word_size": 8})
+    fields = tiny_space(form).model_copy(update={"network": sizes})
+    searched = Architecture(fields, choices).network().double().eval()
+    layers = form.encoder_blocks // 2
+    mcan = (
+        Architecture(fields.model_copy(update={"backbone": MCANSettings(layers=layers)}), {}).network().double().eval()
+    )
+
+    position = {
+        "encoder": {"self_attention": 0, "feed_forward": 1},
+        "decoder": {"self_attention": 0, "guided_attention": 1, "feed_forward": 2},
+    }
+
+    def ours(name: str) -> str:
+        if not name.startswith("backbone."):
+            return name
+        _, chain, layer, unit, rest = name.split(".", 4)
+        block = int(layer) * len(position[chain]) + position[chain][unit]
+        return f"backbone.{chain}.0.{block}.{rest}"
+
+    weights = mcan.state_dict()
+    biases = [name for name in weights if re.search(r"attention\.(query|key|value|merge)\.bias", name)]
+    for name in biases:
+        weights[name].zero_()
+    fit = searched.load_state_dict({ours(name): weight for name, weight in weights.items()}, strict=False)
+    assert sorted(fit.missing_keys) == ["backbone.relation.0.bias", "backbone.relation.0.weight"]
+    assert len(fit.unexpected_keys) == len(biases) == 4 * 3 * layers
+    batch = tiny_batch()
+    torch.testing.assert_close(searched(*batch), mcan(*batch), rtol=1e-12, atol=1e-12)
+
+
+def test_the_published_architectures():
+    form, choices = mmnas_file.published("mmnasnet_vqa", NetworkSettings())
+    assert (form.encoder_blocks, form.decoder_blocks, form.cells) == (12, 18, 1) and form == EncoderDecoderSettings()
+    assert choices.keys() == random_choices(tiny_space(form), 0).keys()
+    decoder = [choices[f"decoder_block{i}"] for i in range(1, 19)]
+    counts = {operation: decoder.count(operation) for operation in decoder}
+    assert counts == {
+        "guided_attention": 6,
+        "feed_forward": 7,
+        "relational_self_attention": 4,
+        "self_attention": 1,
+    }
+    assert [choices[f"encoder_block{i}"] for i in (1, 4, 5, 9, 12)] == [
+        *["self_attention"] * 2,
+        "feed_forward",
+        "self_attention",
+        "feed_forward",
+    ]
+    with pytest.raises(InputError, match="unknown architecture 'mmnas', expected one of mcan, mmnasnet_vqa"):
+        mmnas_file.published("mmnas", NetworkSettings())
+    with pytest.raises(InputError, match="heads of 64 features, but those of the network have 8"):
+        mmnas_file.published("mmnasnet_vqa", tiny_network())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_file_is_read_as_it_was_written(seed):
+    space = tiny_space(EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=6))
+    choices = random_choices(space, seed)
+    text = mmnas_file.write(Architecture(space, choices))
+    assert mmnas_file.read(text, "file", space.network) == (space.backbone, choices)
+    assert mmnas_file.write(Architecture(space, mmnas_file.read(text, "file", space.network)[1])) == text
+    for name, path in mmnas_file.PUBLISHED.items():
+        form, choices = mmnas_file.published(name, WIDE)
+        fields = tiny_space(form).model_copy(update={"network": WIDE})
+        assert json.loads(mmnas_file.write(Architecture(fields, choices))) == json.loads(path.read_text())
+
+
+def test_repeated_cells_are_written_out():
+    space = tiny_space(FORMS[1])
+    repeated = Architecture(space, random_choices(space, 1))
+    form, choices = mmnas_file.read(mmnas_file.write(repeated), "file", space.network)
+    assert (form.encoder_blocks, form.decoder_blocks, form.cells) == (2, 6, 1)
+    unrolled = Architecture(tiny_space(form.model_copy(update={"relation_size": 5})), choices).network().double()
+    network = repeated.network().double()
+    unrolled.load_state_dict(dict(zip(unrolled.state_dict(), network.state_dict().values(), strict=True)))
+    batch = tiny_batch()
+    torch.testing.assert_close(unrolled(*batch), network(*batch), rtol=0, atol=0)
+
+
+def test_of_several_epochs_the_last_is_taken_and_said(caplog):
+    first, last = (
+        {"enc": [["self_att_8"]], "dec": [["feed_forward"]]},
+        {"enc": [["feed_forward"]], "dec": [["guided_att_8"]]},
+    )
+    text = json.dumps({"epoch10": last, "epoch9": first})
+    form, choices = mmnas_file.read(text, "found.json", tiny_network())
+    assert choices == {"encoder_block1": "feed_forward", "decoder_block1": "guided_attention"}
+    assert caplog.messages == ["found.json: has 2 epochs, the last is taken: 'epoch10'"]
+    caplog.clear()
+    bare = mmnas_file.read(json.dumps(last), "found.json", tiny_network())
+    assert bare == (form, choices) == mmnas_file.read(json.dumps({"epoch0": last}), "found.json", tiny_network())
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "enc, dec, said",
+    [
+        ('["self_at_8"]', '["feed_forward"]', ["'enc', block 1", "'self_at_8'", "did you mean 'self_att_8'"]),
+        ('["guided_att_8"]', '["feed_forward"]', ["'enc', block 1", "expected one of self_att_8, feed_forward"]),
+        ('["self_att_8"]', '["feed_forward"], ["gated_linear_1"]', ["'dec', block 2", "unknown operation"]),
+        ('["self_att_8"]', '["rel_self_att_64"]', ["'dec', block 1", "heads of 64", "network have 8"]),
+        ('["self_att_8"]', '["feed_forward", "guided_att_8"]', ["'dec', block 1", "a list of one operation"]),
+        ('["self_att_8"]', "[]", ["'dec', block 1", "a list of one operation"]),
+        ('["self_att_8"]', "", ["'dec'", "at least one block"]),
+        ('["self_att_8"], 3', '["feed_forward"]', ["'enc', block 2", "a list of one operation"]),
+        ('["self_att_8"]', '[["feed_forward"]', ["line 1", "not JSON"]),
+    ],
+)
+@pytest.mark.parametrize("form", ['{"epoch0": {"enc": [%s], "dec": [%s]}}', '{"enc": [%s], "dec": [%s]}'])
+def test_what_is_wrong_in_a_file_is_named(form, enc, dec, said):
+    with pytest.raises(InputError) as error:
+        mmnas_file.read(form % (enc, dec), "found.json", tiny_network())
+    message = str(error.value)
+    assert message.startswith("found.json") and "\n" not in message
+    for words in said:
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "3", '{"enc": [["feed_forward"]]}', '{"epoch0": []}', '{"epoch0": {"dec": []}}']
+)
+def test_what_is_not_a_file_of_mmnas_is_refused(text):
+    with pytest.raises(InputError, match="expected the keys 'enc' and 'dec'"):
+        mmnas_file.read(text, "found.json", tiny_network())
+
+
+def test_what_a_file_cannot_say_is_not_written_nor_read():
+    space = tiny_space(FORM, inner=20)
+    with pytest.raises(InputError, match=r"network\.inner is 20"):
+        mmnas_file.write(Architecture(space, random_choices(space, 0)))
+    with pytest.raises(InputError, match=r"network\.inner is 20"):
+        mmnas_file.read('{"enc": [["feed_forward"]], "dec": [["feed_forward"]]}', "found.json", space.network)
+    with pytest.raises(InputError, match=r"'mcan'.*cannot be written"):
+        mmnas_file.write(Architecture(tiny_space(MCANSettings()), {}))
+
+
+@pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
+def test_its_whole_life(tiny_data, tmp_path, strategy):
+    """Searched, saved, trained, evaluated."""
+    space = space_of(tiny_data, FORM, dropout=0.1)
+    options = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 8, "lr": 1e-3}
+    bilevel = SearchSettings(**options, strategy=strategy, architecture_lr=1e-1, architecture_share=0.2)
+    reported = []
+    found = search(tiny_data, space, bilevel, tmp_path / "search", reported.append)
+    assert [epoch["epoch"] for epoch in reported] == [1, 2]
+    assert found.choices.keys() == random_choices(space, 0).keys()
+    assert reported[0]["probabilities"] != reported[1]["probabilities"]
+
+    found.save(tmp_path / "architecture.json")
+    loaded = Architecture.load(tmp_path / "architecture.json")
+    assert loaded == found
+    checkpoint = train(tiny_data, loaded, TrainSettings(**options, decay_epochs=()), tmp_path / "train")
+    network, _, trained = load_trained(checkpoint)
+    assert trained.choices == found.choices
+    assert evaluate(network, tiny_data.val).overall >= 0
+    assert 0 <= mean_soft_accuracy(network, tiny_data.val) <= 100

@@ -1,0 +1,120 @@
+"""The architecture file: it builds its network alone, and a wrong one is refused by name."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from model_space.architecture import Architecture, candidates, random_choices
+from model_space.errors import InputError
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
+from tests.helpers.tiny import tiny_batch, tiny_space
+
+SPACE = tiny_space(StackedSettings(edges="one", cells=2, nodes=2))
+
+
+@pytest.fixture
+def architecture() -> Architecture:
+    return Architecture(SPACE, random_choices(SPACE, 3), 61.5, {"strategy": "snas", "seed": 3})
+
+
+def test_file_round_trip_builds_the_same_network(architecture, tmp_path):
+    path = tmp_path / "architecture.json"
+    architecture.save(path)
+    again = Architecture.load(path)
+    assert again == architecture
+    networks = [a.network().double().eval() for a in (architecture, again)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    batch = tiny_batch()
+    assert torch.equal(networks[0](*batch), networks[1](*batch))
+    assert list(json.loads(path.read_text())) == ["format", "space", "choices", "score", "provenance"]
+    assert os.listdir(tmp_path) == ["architecture.json"]
+
+
+def test_parameters_are_those_of_the_network(architecture):
+    assert architecture.parameters() == sum(p.numel() for p in architecture.network().parameters())
+
+
+def test_labels_and_candidates_of_both_forms():
+    one = candidates(SPACE)
+    assert one["image_node2_input"] == [[0], [1]]
+    assert one["question_node1_operation"] == [
+        "none",
+        "identity",
+        "feed_forward",
+        "self_attention",
+        "guided_attention",
+    ]
+    assert len(one) == 2 * 2 * 2
+    every = candidates(tiny_space(StackedSettings(edges="all", nodes=4)))
+    assert len(every) == 2 * (1 + 2 + 3 + 4) and "image_node4_from3" in every
+    assert candidates(tiny_space(MCANSettings(layers=1))) == {}
+
+
+def test_random_choices_repeat_by_seed_and_reach_every_candidate():
+    assert random_choices(SPACE, 5) == random_choices(SPACE, 5)
+    drawn = {random_choices(SPACE, seed)["image_node1_operation"] for seed in range(60)}
+    assert drawn == set(candidates(SPACE)["image_node1_operation"])
+
+
+def change(content: dict, path: list, value) -> dict:
+    *way, last = path
+    for key in way:
+        content = content[key]
+    if value is None:
+        del content[last]
+    else:
+        content[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    "path, value, said",
+    [
+        (["format"], 2, ["format 2", "reads format 1"]),
+        (["format"], None, ["'format'"]),
+        (["choices"], None, ["'choices' is missing"]),
+        (["extra"], 1, ["unknown key 'extra'"]),
+        (
+            ["choices", "image_node1_operation"],
+            "convolution",
+            ["image_node1_operation", "'convolution'", "self_attention"],
+        ),
+        (["choices", "image_node2_input"], [2], ["image_node2_input", "[2]", "[0], [1]"]),
+        (["choices", "image_node2_operation"], None, ["'image_node2_operation' is missing"]),
+        (["choices", "image_node9_operation"], "none", ["no choice 'image_node9_operation'", "did you mean"]),
+        (["space", "name"], "pared", ["space.name", "pared"]),
+        (["space", "nodes"], "many", ["space.nodes", "many"]),
+        (["space", "hidden"], None, ["space.hidden is missing"]),
+        (["space", "words"], None, ["space.words"]),
+        (["space", "wings"], 2, ["space.wings"]),
+        (["score"], "good", ["'score'", "good"]),
+        (["provenance"], [1], ["'provenance'"]),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(architecture, tmp_path, path, value, said):
+    content = json.loads(architecture.to_json())
+    change(content, path, value)
+    file = tmp_path / "wrong.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError) as error:
+        Architecture.load(file)
+    message = str(error.value)
+    assert message.startswith(str(file)) and "\n" not in message
+    for words in said:
+        assert words in message
+
+
+def test_a_file_cut_short_or_absent_is_refused(architecture, tmp_path):
+    file = tmp_path / "short.json"
+    text = architecture.to_json()
+    file.write_text(text[: len(text) // 2])
+    with pytest.raises(InputError, match=r"short\.json, line \d+"):
+        Architecture.load(file)
+    with pytest.raises(InputError, match="No such file"):
+        Architecture.load(tmp_path / "absent.json")
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read"):
+        Architecture.load(file)
