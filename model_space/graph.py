@@ -22,7 +22,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellGraph:
     """A cell as papers draw it, folded: a state is a node, which may have several edges, from any node before it."""
 
     title: str
@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Chain:
+class ChainGraph:
     """Blocks one after another, unrolled: block ``i`` is the one edge between the states ``i - 1`` and ``i``."""
 
     titles: dict[str, str]

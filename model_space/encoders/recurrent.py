@@ -131,7 +131,7 @@ class Recurrent(nn.Module):
 
         def read(choices: Iterable[nn.Module], candidates: int) -> tuple[Tensor, list[int | None]]:
             # One-hot vectors on the CPU: what is chosen in a frozen network is known without waiting for a device.
-            one_hots = torch.eye(candidates, dtype=self.weight0.dtype)
+            one_hots = torch.eye(candidates, dtype=self.weight0.dtype, device="cpu")
             weights, chosen = zip(*(self.read_choice(choice, one_hots, time_steps) for choice in choices), strict=True)
             return torch.stack(weights, -2).to(self.weight0.device).expand(time_steps, -1, -1), list(chosen)
 

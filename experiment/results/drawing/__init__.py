@@ -14,7 +14,7 @@ from experiment.results.drawing.picture import SOFT, Picture
 from experiment.results.drawing.spaces import graphs
 from experiment.results.drawing.words import headline, origin, printable, text
 from model_space.architecture import Architecture, write_text
-from model_space.graph import Cell
+from model_space.graph import CellGraph
 
 __all__ = ["printable", "save_svg", "svg", "text"]
 
@@ -28,7 +28,7 @@ def save_svg(architecture: Architecture, path: Path) -> None:
 
 def svg(architecture: Architecture) -> str:
     """The picture, on a white ground of its own; each edge says in words what it is when it is pointed at."""
-    drawn = [(cell if isinstance(graph, Cell) else chain, graph) for graph in graphs(architecture)]
+    drawn = [(cell if isinstance(graph, CellGraph) else chain, graph) for graph in graphs(architecture)]
     width = max(layout.width(graph) for layout, graph in drawn)
     picture = Picture(width, title=f"{headline(architecture)}. {origin(architecture)}")
 

@@ -2,7 +2,7 @@
 its ends, the further the higher."""
 
 from experiment.results.drawing.picture import FAINT, INK, SOFT, Picture
-from model_space.graph import Cell, Edge
+from model_space.graph import CellGraph, Edge
 
 # Lengths are in the units of the SVG's view box, one CSS pixel at its natural size.
 COLUMN = 140  # from a node to the next
@@ -16,11 +16,11 @@ NODE_0 = 245  # x of the first node: left of it are the inputs
 MARGIN = 24
 
 
-def width(cell: Cell) -> float:
+def width(cell: CellGraph) -> float:
     return _right(cell) + 230
 
 
-def draw(picture: Picture, cell: Cell, top: float) -> float:
+def draw(picture: Picture, cell: CellGraph, top: float) -> float:
     """Draws the cell below ``top`` and returns where it ends."""
     spans = {s: max(edge.node - edge.source for edge in cell.edges if edge.stream == s) for s in cell.streams}
     lanes = {cell.streams[0]: top + max(52 + _height(spans[cell.streams[0]]), 80)}
@@ -49,11 +49,11 @@ def _x(node: int) -> float:
     return NODE_0 + COLUMN * node
 
 
-def _mean(cell: Cell) -> float:
+def _mean(cell: CellGraph) -> float:
     return _x(len(cell.nodes) - 1) + 0.75 * COLUMN
 
 
-def _right(cell: Cell) -> float:
+def _right(cell: CellGraph) -> float:
     return _mean(cell) + 45
 
 
@@ -62,18 +62,18 @@ def _height(span: int) -> float:
     return ROW * (span - 1)
 
 
-def _outward(cell: Cell, stream: str) -> int:
+def _outward(cell: CellGraph, stream: str) -> int:
     """The direction, down being positive, in which a stream's edges leave the space between the lanes."""
     return -1 if stream == cell.streams[0] else 1
 
 
-def _middle(cell: Cell, edge: Edge, lanes: dict[str, float]) -> tuple[float, float]:
+def _middle(cell: CellGraph, edge: Edge, lanes: dict[str, float]) -> tuple[float, float]:
     """Where the operation of an edge stands: no two edges of a stream have the same middle."""
     y = lanes[edge.stream] + _outward(cell, edge.stream) * _height(edge.node - edge.source)
     return (_x(edge.source) + _x(edge.node)) / 2, y
 
 
-def _edge(picture: Picture, cell: Cell, edge: Edge, lanes: dict[str, float]) -> None:
+def _edge(picture: Picture, cell: CellGraph, edge: Edge, lanes: dict[str, float]) -> None:
     start, end, y = _x(edge.source), _x(edge.node), lanes[edge.stream]
     out = _outward(cell, edge.stream)
     source, node = cell.nodes[edge.source], cell.nodes[edge.node]
@@ -96,7 +96,7 @@ def _edge(picture: Picture, cell: Cell, edge: Edge, lanes: dict[str, float]) -> 
         picture.line(path, edge.operation, dashed=True, title=title)
 
 
-def _fixed(picture: Picture, cell: Cell, stream: str, y: float) -> None:
+def _fixed(picture: Picture, cell: CellGraph, stream: str, y: float) -> None:
     """What every architecture has: what enters, the mean of the searched nodes, and what follows the last cell."""
     inward = -_outward(cell, stream)
     picture.label(MARGIN, y - 48 if inward > 0 else y + 58, stream, size=15, weight="bold", anchor="start")

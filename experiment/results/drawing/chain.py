@@ -1,7 +1,7 @@
 """The picture of a chain: each stream is a column of blocks from top to bottom."""
 
 from experiment.results.drawing.picture import FAINT, SOFT, Picture
-from model_space.graph import Chain, Edge
+from model_space.graph import ChainGraph, Edge
 
 # Lengths are in the units of the SVG's view box, one CSS pixel at its natural size.
 BLOCK = 170  # width
@@ -11,11 +11,11 @@ COLUMNS = (150, 450)  # x of the streams
 WIDTH = 600
 
 
-def width(chain: Chain) -> float:
+def width(chain: ChainGraph) -> float:
     return WIDTH
 
 
-def draw(picture: Picture, chain: Chain, top: float) -> float:
+def draw(picture: Picture, chain: ChainGraph, top: float) -> float:
     """Draws the chain below ``top`` and returns where it ends."""
     x = dict(zip(chain.streams, COLUMNS, strict=True))
     top += 34  # of state 0

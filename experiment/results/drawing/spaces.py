@@ -2,7 +2,7 @@
 
 from model_space.architecture import Architecture, Choices
 from model_space.encoders.recurrent import RecurrentSettings
-from model_space.graph import Cell, Chain, Edge
+from model_space.graph import CellGraph, ChainGraph, Edge
 from model_space.spaces.dcn import DCNSettings
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
@@ -21,14 +21,14 @@ CO_ATTENTION = (
 )
 
 
-def graphs(architecture: Architecture) -> list[Cell | Chain]:
+def graphs(architecture: Architecture) -> list[CellGraph | ChainGraph]:
     """What the architecture is made of, in the order in which it is computed."""
     encoder, backbone = architecture.space.encoder, architecture.space.backbone
     drawn = [] if encoder.name == "lstm" else [recurrent(encoder, architecture.choices)]
     return [*drawn, BACKBONES[backbone.name](backbone, architecture.choices)]
 
 
-def recurrent(space: RecurrentSettings, choices: Choices) -> Cell:
+def recurrent(space: RecurrentSettings, choices: Choices) -> CellGraph:
     edges = []
     for node in range(1, space.nodes + 1):
         name = f"recurrent_node{node}"
@@ -37,7 +37,7 @@ def recurrent(space: RecurrentSettings, choices: Choices) -> Cell:
             edges.append(Edge("question", source, node, choices[f"{name}_activation"]))
         else:
             edges += [Edge("question", source, node, choices[f"{name}_from{source}"]) for source in range(node)]
-    return Cell(
+    return CellGraph(
         title="recurrent cell, at every word",
         streams=("question",),
         nodes=tuple(map(str, range(space.nodes + 1))),
@@ -52,7 +52,7 @@ def recurrent(space: RecurrentSettings, choices: Choices) -> Cell:
     )
 
 
-def stacked(space: StackedSettings, choices: Choices) -> Cell:
+def stacked(space: StackedSettings, choices: Choices) -> CellGraph:
     first = 1 if space.graph == "rnn" else 2  # the position of the first searched node
     edges = []
     for stream in STREAMS:
@@ -69,7 +69,7 @@ def stacked(space: StackedSettings, choices: Choices) -> Cell:
                 guide = (OTHER[stream], source) if operation == "guided_attention" else None
                 edges.append(Edge(stream, source, node, operation, guide))
     before = ("0",) if space.graph == "rnn" else ("k-2", "k-1")
-    return Cell(
+    return CellGraph(
         title=f"cell, × {space.cells}" if space.cells > 1 else "cell",
         streams=STREAMS,
         nodes=before + tuple(str(node) for node in range(1, space.nodes + 1)),
@@ -85,7 +85,7 @@ def stacked(space: StackedSettings, choices: Choices) -> Cell:
     )
 
 
-def paired(space: PairedSettings, choices: Choices) -> Chain:
+def paired(space: PairedSettings, choices: Choices) -> ChainGraph:
     edges = []
     for layer in range(1, space.layers + 1):
         pair = choices[f"layer{layer}"]
@@ -97,10 +97,10 @@ def paired(space: PairedSettings, choices: Choices) -> Chain:
             edges.append(Edge(stream, layer - 1, layer, operation, guide))
     titles = {"question": "question", "image": "image"}
     note = f"{UNITS} ID: identity. CoA: dense co-attention, of both streams."
-    return Chain(titles, tuple(edges), note)
+    return ChainGraph(titles, tuple(edges), note)
 
 
-def encoder_decoder(space: EncoderDecoderSettings, choices: Choices) -> Chain:
+def encoder_decoder(space: EncoderDecoderSettings, choices: Choices) -> ChainGraph:
     edges = []
     for block in range(1, space.encoder_blocks + 1):
         edges.append(Edge("question", block - 1, block, choices[f"encoder_block{block}"]))
@@ -110,21 +110,21 @@ def encoder_decoder(space: EncoderDecoderSettings, choices: Choices) -> Chain:
         edges.append(Edge("image", block - 1, block, operation, guide))
     titles = {"question": "question: encoder", "image": "image: decoder"}
     note = "Each block has a residual and a norm. Relational self-attention also sees how the regions' boxes lie."
-    return Chain(titles, tuple(edges), note, repeats=space.cells)
+    return ChainGraph(titles, tuple(edges), note, repeats=space.cells)
 
 
-def mcan(space: MCANSettings, choices: Choices) -> Chain:
+def mcan(space: MCANSettings, choices: Choices) -> ChainGraph:
     edges = []
     for layer in range(1, space.layers + 1):
         guide = "question", layer if space.form == "stacking" else space.layers
         edges.append(Edge("question", layer - 1, layer, "SA"))
         edges.append(Edge("image", layer - 1, layer, "SGA", guide))
-    return Chain({"question": "question", "image": "image"}, tuple(edges), UNITS, fixed=True)
+    return ChainGraph({"question": "question", "image": "image"}, tuple(edges), UNITS, fixed=True)
 
 
-def dcn(space: DCNSettings, choices: Choices) -> Chain:
+def dcn(space: DCNSettings, choices: Choices) -> ChainGraph:
     edges = [edge for layer in range(1, space.layers + 1) for edge in _joint(layer, "dense_co_attention")]
-    return Chain({"question": "question", "image": "image"}, tuple(edges), CO_ATTENTION, fixed=True)
+    return ChainGraph({"question": "question", "image": "image"}, tuple(edges), CO_ATTENTION, fixed=True)
 
 
 BACKBONES = {

@@ -4,7 +4,7 @@ import textwrap
 
 from experiment.results.drawing.spaces import graphs
 from model_space.architecture import Architecture
-from model_space.graph import Cell, Chain, Edge
+from model_space.graph import CellGraph, ChainGraph, Edge
 
 COLUMNS = 100
 STREAM = 46
@@ -50,7 +50,7 @@ def text(architecture: Architecture) -> str:
     """
     lines = textwrap.wrap(headline(architecture), COLUMNS) + textwrap.wrap(origin(architecture), COLUMNS)
     for graph in graphs(architecture):
-        lines += ["", *(cell(graph) if isinstance(graph, Cell) else chain(graph))]
+        lines += ["", *(cell(graph) if isinstance(graph, CellGraph) else chain(graph))]
         lines += ["", *textwrap.wrap(graph.note, COLUMNS)]
     return "\n".join(lines) + "\n"
 
@@ -66,7 +66,7 @@ def says(edge: Edge, nodes: tuple[str, ...] | None = None) -> str:
     return f"{edge.operation}{source} {joined} {stream} {state}"
 
 
-def cell(graph: Cell) -> list[str]:
+def cell(graph: CellGraph) -> list[str]:
     lines = [graph.title, _line("", *graph.streams)]
     for node, name in enumerate(graph.nodes):
         if node in graph.searched:
@@ -86,7 +86,7 @@ def cell(graph: Cell) -> list[str]:
     return lines
 
 
-def chain(graph: Chain) -> list[str]:
+def chain(graph: ChainGraph) -> list[str]:
     times = f", × {graph.repeats}" if graph.repeats > 1 else ""
     lines = [_line("", *(f"{title}{times}" for title in graph.titles.values()))]
     said = {(edge.stream, edge.node): says(edge) for edge in graph.edges}

@@ -1,5 +1,8 @@
 """What `launch.py --spaces` counts, and the settings that ship with each space."""
 
+import re
+import subprocess
+import sys
 from itertools import product
 
 import pytest
@@ -45,6 +48,15 @@ def test_table_has_a_line_a_row():
         console.print(table(small))
     for row in small:
         assert row.name in captured.get()
+
+
+def test_command_prints_the_table_of_the_documents():
+    run = subprocess.run([sys.executable, "launch.py", "--spaces"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    printed = {tuple(re.split(r"\s{2,}", line.strip())) for line in run.stdout.splitlines()}
+    for line in re.findall(r"^\| (?!space or|---)(.+) \|$", (ROOT / "docs/spaces.md").read_text(), re.MULTILINE):
+        name, *figures = line.split(" | ")
+        assert (name.removeprefix("– "), *figures) in printed
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("settings/*.yml")), ids=lambda file: file.stem)
