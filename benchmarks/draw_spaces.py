@@ -6,7 +6,7 @@ python -m benchmarks.draw_spaces
 from pathlib import Path
 
 from experiment.results.drawing import save_svg
-from model_space.architecture import Architecture, SpaceFields, random_choices
+from model_space.architecture import Architecture, Space, random_choices
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.network import DataSizes, NetworkSettings
 from model_space.published import mmnas as mmnas_file
@@ -33,13 +33,13 @@ SPACES = {
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    network, data = NetworkSettings(), DataSizes(feature_size=2048, words=20_000, answers=3129)
+    network, data = NetworkSettings(), DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3129)
     architectures = {}
     for name, (backbone, encoder) in SPACES.items():
-        fields = SpaceFields(backbone=backbone, encoder=encoder, network=network, data=data)
-        architectures[name] = Architecture(fields, random_choices(fields, SEED))
+        space = Space(backbone=backbone, encoder=encoder, network=network, data=data)
+        architectures[name] = Architecture(space, random_choices(space, SEED))
     backbone, choices = mmnas_file.published("mmnasnet_vqa", network)
-    architectures["mmnasnet_vqa"] = Architecture(SpaceFields(backbone=backbone, network=network, data=data), choices)
+    architectures["mmnasnet_vqa"] = Architecture(Space(backbone=backbone, network=network, data=data), choices)
     for name, architecture in architectures.items():
         save_svg(architecture, FOLDER / f"{name}.svg")
         print(f"written: {FOLDER / name}.svg")

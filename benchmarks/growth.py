@@ -31,7 +31,7 @@ from benchmarks.step import (
     set_balanced_sample,
     training_step,
 )
-from model_space.architecture import SpaceFields
+from model_space.architecture import Space
 from model_space.network import NetworkSettings
 from model_space.spaces import stacked
 from model_space.spaces.stacked import StackedSettings
@@ -53,11 +53,9 @@ def supernet(cells: int, nodes: int, candidates: int, hidden: int) -> nn.Module:
     costly = [name for name in stacked.OPERATIONS if name not in ("none", "identity")]
     names = islice(cycle(costly), candidates)
     operations = {f"{name}{place}": stacked.OPERATIONS[name] for place, name in enumerate(names)}
-    fields = SpaceFields(
-        backbone=StackedSettings(cells=cells, nodes=nodes), network=NetworkSettings(hidden=hidden), data=DATA
-    )
+    space = Space(backbone=StackedSettings(cells=cells, nodes=nodes), network=NetworkSettings(hidden=hidden), data=DATA)
     with patch.dict(stacked.OPERATIONS, operations, clear=True):
-        return Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(fields.build())
+        return Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(space.build())
 
 
 def side_of(regions: int, **sizes: int) -> tuple[Side, list, int]:

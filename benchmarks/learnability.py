@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import nn
 
 from experiment.settings import Settings, read_settings
-from model_space.architecture import Architecture, SpaceFields
+from model_space.architecture import Architecture, Space
 from model_space.spaces.mcan import Decoder, Encoder, MCANSettings
 from trainer.data.splits import load_data
 from trainer.data.vocabulary import UNKNOWN
@@ -82,11 +82,11 @@ def changed(stack: ExitStack, name: str) -> None:
 def measure(name: str, seed: int, settings: Settings, layers: int) -> Accuracy:
     torch.set_num_threads(1)
     data = load_data(settings.data)
-    fields = SpaceFields(backbone=MCANSettings(layers=layers), network=settings.network, data=data.sizes)
+    space = Space(backbone=MCANSettings(layers=layers), network=settings.network, data=data.sizes)
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         changed(stack, name)
         options = settings.train.model_copy(update={"seed": seed})
-        checkpoint = train(data, Architecture(fields, {}), options, Path(folder))
+        checkpoint = train(data, Architecture(space, {}), options, Path(folder))
         return evaluate(load_trained(checkpoint)[0], data.val)
 
 

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 import trainer  # noqa: F401  before NNI is imported: what it warns of
 from benchmarks.plain import plain
-from model_space.architecture import SpaceFields
+from model_space.architecture import Space
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.functional import dropout_drawn_ahead
 from model_space.network import DataSizes, NetworkSettings
@@ -45,7 +45,7 @@ from trainer.strategies.snas import SampledInput, SampledLayer, Snas
 from trainer.supernet.choices import OneHot, mixed_modules, set_samples
 
 REGIONS, TOKENS = 100, 14
-DATA = DataSizes(feature_size=2048, words=15_000, answers=3_129)
+DATA = DataSizes(feature_size=2048, vocabulary_size=15_000, answers=3_129)
 
 Step = Callable[[], None]
 
@@ -61,7 +61,7 @@ def batch_of(counts: np.ndarray, longest: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     region_mask = torch.arange(longest) < torch.as_tensor(counts)[:, None]
     regions = torch.randn(*region_mask.shape, DATA.feature_size, generator=generator) * region_mask[..., None]
-    tokens = torch.randint(1, DATA.words, (len(counts), TOKENS), generator=generator)
+    tokens = torch.randint(1, DATA.vocabulary_size, (len(counts), TOKENS), generator=generator)
     token_mask = torch.arange(TOKENS) < torch.randint(5, TOKENS + 1, (len(counts), 1), generator=generator)
     boxes = torch.rand(*region_mask.shape, 4, generator=generator).cumsum(-1) * 100
     return [regions, region_mask, tokens * token_mask, token_mask, boxes]
@@ -262,10 +262,10 @@ def measure(setting: Setting, ways: dict[str, Side], reference: Side, rounds: in
 
 
 def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> tuple[list, str]:
-    fields = SpaceFields(
+    space = Space(
         backbone=StackedSettings(), encoder=RecurrentSettings(), network=NetworkSettings(hidden=hidden), data=DATA
     )
-    supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(fields.build())
+    supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(space.build())
     setting = Setting(supernet, batch, device, autocast)
     name = f"hidden {hidden}, batch {batch}"
     ways = {
@@ -294,8 +294,8 @@ def encoder_share(setting: Setting, rounds: int) -> str:
 
 
 def training_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> list:
-    fields = SpaceFields(backbone=MCANSettings(), network=NetworkSettings(hidden=hidden), data=DATA)
-    setting = Setting(fields.build(), batch, device, autocast)
+    space = Space(backbone=MCANSettings(), network=NetworkSettings(hidden=hidden), data=DATA)
+    setting = Setting(space.build(), batch, device, autocast)
     name = f"training of MCAN small, batch {batch}"
     ways = {
         f"{name}, padded": setting.side("padded"),

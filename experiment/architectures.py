@@ -12,7 +12,7 @@ from model_space.published.nas_vqa import Genotype
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.stacked import StackedSettings
 
-NO_DATA = DataSizes(feature_size=1, words=2, answers=1)
+NO_DATA = DataSizes(feature_size=1, vocabulary_size=2, answers=1)
 """in an architecture until :meth:`~model_space.architecture.Architecture.for_data` knows better"""
 
 
@@ -46,20 +46,20 @@ def architecture_of(settings: Settings) -> Architecture:
     Raises:
         InputError: there is something to be chosen.
     """
-    fields = settings.fields(NO_DATA)
-    if candidates(fields):
+    space = settings.space_for(NO_DATA)
+    if candidates(space):
         raise InputError(
-            f"the settings' space '{fields.backbone.name}' with the question encoder '{fields.encoder.name}' has many "
+            f"the settings' space '{space.backbone.name}' with the question encoder '{space.encoder.name}' has many "
             "architectures, and none was named"
         )
-    return Architecture(fields, {})
+    return Architecture(space, {})
 
 
 def of_mmnas(space: EncoderDecoderSettings, choices: Choices, settings: Settings) -> Architecture:
     if settings.space.name == space.name:
         blocks = {"encoder_blocks": space.encoder_blocks, "decoder_blocks": space.decoder_blocks}
         space = settings.space.model_copy(update=blocks)
-    return Architecture(settings.fields(NO_DATA).model_copy(update={"backbone": space}), choices)
+    return Architecture(settings.space_for(NO_DATA).model_copy(update={"backbone": space}), choices)
 
 
 def of_nas_vqa(text: str, where: str, settings: Settings) -> Architecture:
@@ -70,7 +70,7 @@ def of_nas_vqa(text: str, where: str, settings: Settings) -> Architecture:
     if settings.encoder.name == encoder.name:
         encoder = settings.encoder.model_copy(update={"edges": encoder.edges, "nodes": encoder.nodes})
     return Architecture(
-        settings.fields(NO_DATA).model_copy(update={"backbone": space, "encoder": encoder}), genotype.choices
+        settings.space_for(NO_DATA).model_copy(update={"backbone": space, "encoder": encoder}), genotype.choices
     )
 
 

@@ -56,7 +56,7 @@ def profile(settings_file: Path, folder: Path) -> None:
     settings = read_settings(settings_file)
     data = load_data(settings.data)
     with console.status("the first steps of the search"):
-        measured = profile_search(data, settings.fields(data.sizes), settings.search, folder)
+        measured = profile_search(data, settings.space_for(data.sizes), settings.search, folder)
     console.print(parts_table(measured, settings), kinds_table(measured), soft_wrap=False)
     for sentence in advice(measured, settings):
         console.print(f"- {sentence}", soft_wrap=False)

@@ -32,10 +32,10 @@ def load_network(path: Path, settings: Settings, source: Path | None = None) -> 
         vocabulary = load_vocabulary(settings.data)
         sizes = data_sizes(content, str(path))
         words, answers = len(vocabulary.words), len(vocabulary.answers)
-        if (sizes.words, sizes.answers) != (words, answers):
+        if (sizes.vocabulary_size, sizes.answers) != (words, answers):
             raise InputError(
-                f"{path}: knows {sizes.words} words and {sizes.answers} answers, the vocabulary of the settings has "
-                f"{words} and {answers}: name the one it was trained with (data.vocabulary)"
+                f"{path}: knows {sizes.vocabulary_size} words and {sizes.answers} answers, the vocabulary "
+                f"of the settings has {words} and {answers}: name the one it was trained with (data.vocabulary)"
             )
         network = published_network(content, architecture.for_data(sizes), str(path))
     elif source:

@@ -11,7 +11,7 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from model_space.architecture import SpaceFields
+from model_space.architecture import Space
 from model_space.errors import InputError
 from model_space.network import SPACES, DataSizes, NetworkSettings, SpaceSettings
 from model_space.question_encoder import ENCODERS, EncoderSettings, LSTMSettings
@@ -37,9 +37,9 @@ class Settings(BaseModel):
     search: SearchSettings = SearchSettings()
     train: TrainSettings = TrainSettings()
 
-    def fields(self, data: DataSizes) -> SpaceFields:
+    def space_for(self, data: DataSizes) -> Space:
         """The space that they describe, for data of these sizes."""
-        return SpaceFields(backbone=self.space, encoder=self.encoder, network=self.network, data=data)
+        return Space(backbone=self.space, encoder=self.encoder, network=self.network, data=data)
 
     def with_parameters(self, parameters: dict[str, Any], where: str = "trial") -> Self:
         """These settings with the parameters of a trial: names of the sections `search`, `space` and `network`,

@@ -24,7 +24,7 @@ Choices = dict[str, Any]
 """label → chosen candidate, as NNI exports it: a name for a `LayerChoice`, a list of positions for an `InputChoice`"""
 
 
-class SpaceFields(pydantic.BaseModel):
+class Space(pydantic.BaseModel):
     """The key ``space`` of the file: name and parameters of the space, its question encoder, sizes of the network and
     of the data."""
 
@@ -47,7 +47,7 @@ class Architecture:
     >>> network = Architecture.load("architecture.json").network()
     """
 
-    space: SpaceFields
+    space: Space
     choices: Choices
     score: float | None = None
     """accuracy in percent by which it was chosen"""
@@ -114,12 +114,12 @@ class Architecture:
         return cls.from_json(read_text(Path(path)), str(path))
 
 
-def flat(space: SpaceFields) -> dict[str, Any]:
+def flat(space: Space) -> dict[str, Any]:
     sections = space.backbone.model_dump() | space.network.model_dump() | space.data.model_dump()
     return sections | {"encoder": space.encoder.model_dump()}
 
 
-def unflat(content: dict[str, Any], where: str) -> SpaceFields:
+def unflat(content: dict[str, Any], where: str) -> Space:
     """The typed form of the key ``space``."""
     network = {key: content[key] for key in NetworkSettings.model_fields if key in content}
     data = {key: content[key] for key in DataSizes.model_fields if key in content}
@@ -130,7 +130,7 @@ def unflat(content: dict[str, Any], where: str) -> SpaceFields:
     if absent:
         raise InputError(f"{where}: space.{absent[0]} is missing")
     try:
-        return SpaceFields(backbone=backbone, network=network, data=data, **encoder)
+        return Space(backbone=backbone, network=network, data=data, **encoder)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         # What the file does not have: sections but the encoder's, and the names by which pydantic tells spaces apart.
@@ -139,7 +139,7 @@ def unflat(content: dict[str, Any], where: str) -> SpaceFields:
         raise InputError(f"{where}: space.{key}: {first['msg']} (it is {first['input']!r})") from None
 
 
-def candidates(space: SpaceFields) -> dict[str, list]:
+def candidates(space: Space) -> dict[str, list]:
     """The candidates of every label of a space."""
     with torch.device("meta"):  # only to ask for its choices
         network = space.build()
@@ -151,7 +151,7 @@ def candidates(space: SpaceFields) -> dict[str, list]:
     }
 
 
-def check(choices: Choices, space: SpaceFields, where: str) -> None:
+def check(choices: Choices, space: Space, where: str) -> None:
     """Holds every choice against the space, by name.
 
     Raises:
@@ -172,7 +172,7 @@ def check(choices: Choices, space: SpaceFields, where: str) -> None:
         raise InputError(f"{where}: choices: '{missing[0]}' is missing ({len(missing)} of {len(allowed)} are)")
 
 
-def random_choices(space: SpaceFields, seed: int) -> Choices:
+def random_choices(space: Space, seed: int) -> Choices:
     """A uniform draw from the space."""
     generator = random.Random(seed)
     return {label: generator.choice(values) for label, values in candidates(space).items()}

@@ -41,13 +41,13 @@ class NetworkSettings(BaseModel):
     hidden: int = Field(512, ge=1)
     heads: int = Field(8, ge=1)
     """heads of an attention; they divide `hidden`"""
-    inner: int | None = Field(None, ge=1)
+    feed_forward_size: int | None = Field(None, ge=1)
     """inner width of a feed-forward; null: four times `hidden`"""
-    word_size: int = Field(300, ge=1)
+    embedding_dim: int = Field(300, ge=1)
     """width of a word's embedding"""
-    flat_inner: int = Field(512, ge=1)
+    flat_mlp_size: int = Field(512, ge=1)
     """inner width of the attention-flatten"""
-    flat_size: int = Field(1024, ge=1)
+    flat_out_size: int = Field(1024, ge=1)
     """width of a flattened stream, which the classifier reads"""
     glimpses: int = Field(1, ge=1)
     """attention maps of an attention-flatten"""
@@ -71,18 +71,21 @@ class DataSizes(BaseModel):
 
     feature_size: int = Field(ge=1)
     """width of a region's feature"""
-    words: int = Field(ge=2)
+    vocabulary_size: int = Field(ge=2)
     """words of the vocabulary, with padding and the unknown word"""
     answers: int = Field(ge=1)
 
 
 class AttentionFlatten(nn.Module):
-    """Attends over the positions of a stream and flattens it: ``(B, N, hidden)`` to ``(B, flat_size)`` (equation 6)."""
+    """Attends over the positions of a stream and flattens it (equation 6).
 
-    def __init__(self, hidden: int, inner: int, flat_size: int, glimpses: int, dropout: float):
+    From ``(B, N, hidden)`` to ``(B, flat_out_size)``.
+    """
+
+    def __init__(self, hidden: int, inner: int, flat_out_size: int, glimpses: int, dropout: float):
         super().__init__()
         self.mlp = MLP(hidden, inner, glimpses, dropout)
-        self.merge = nn.Linear(hidden * glimpses, flat_size)
+        self.merge = nn.Linear(hidden * glimpses, flat_out_size)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.merge((self.attention(x, mask).transpose(1, 2) @ x).flatten(1))
@@ -109,18 +112,18 @@ class Network(ModelSpace):
     ):
         super().__init__()
         hidden, dropout = settings.hidden, settings.dropout
-        inner = settings.inner or 4 * hidden
-        self.question_encoder = QuestionEncoder(encoder, sizes.words, settings.word_size, hidden)
+        inner = settings.feed_forward_size or 4 * hidden
+        self.question_encoder = QuestionEncoder(encoder, sizes.vocabulary_size, settings.embedding_dim, hidden)
         self.image_projection = Linear(sizes.feature_size, hidden)
         self.region_norm = nn.LayerNorm(hidden) if settings.region_norm else nn.Identity()
         self.backbone = BACKBONES[space.name](
             space, Sizes(hidden, settings.heads, inner, dropout, settings.channel_dropout)
         )
-        flat_sizes = hidden, settings.flat_inner, settings.flat_size, settings.glimpses, dropout
+        flat_sizes = hidden, settings.flat_mlp_size, settings.flat_out_size, settings.glimpses, dropout
         self.flatten_image = AttentionFlatten(*flat_sizes)
         self.flatten_question = AttentionFlatten(*flat_sizes)
-        self.head_norm = self.backbone.head_norm(settings.flat_size)
-        self.classifier = nn.Linear(settings.flat_size, sizes.answers)
+        self.head_norm = self.backbone.head_norm(settings.flat_out_size)
+        self.classifier = nn.Linear(settings.flat_out_size, sizes.answers)
 
     def forward(
         self, regions: Tensor, region_mask: Tensor, tokens: Tensor, token_mask: Tensor, boxes: Tensor

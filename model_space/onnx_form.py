@@ -23,7 +23,7 @@ FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "
 
 
 class LSTM(nn.Module):
-    """An LSTM of one layer: ``(B, T, word_size)`` to ``(B, T, hidden)``, in a tuple as torch's gives it."""
+    """An LSTM of one layer: ``(B, T, embedding_dim)`` to ``(B, T, hidden)``, in a tuple as torch's gives it."""
 
     def __init__(self, lstm: nn.LSTM):
         super().__init__()
@@ -47,7 +47,7 @@ class LSTM(nn.Module):
 
 
 class Cell(nn.Module):
-    """A frozen searched cell over a sequence, ``(B, T, word_size)`` to ``(B, T, hidden)``; see
+    """A frozen searched cell over a sequence, ``(B, T, embedding_dim)`` to ``(B, T, hidden)``; see
     :mod:`model_space.encoders.recurrent`."""
 
     def __init__(self, recurrent: Recurrent):

@@ -37,7 +37,7 @@ class Sizes:
 
     hidden: int
     heads: int
-    inner: int
+    feed_forward_size: int
     """inner width of a feed-forward"""
     dropout: float
     channel_dropout: float

@@ -25,14 +25,14 @@ EncoderSettings = Annotated[LSTMSettings | RecurrentSettings, Field(discriminato
 class QuestionEncoder(nn.Module):
     """Tokens ``(B, T)`` to features ``(B, T, hidden)``."""
 
-    def __init__(self, settings: EncoderSettings, words: int, word_size: int, hidden: int):
+    def __init__(self, settings: EncoderSettings, words: int, embedding_dim: int, hidden: int):
         super().__init__()
         self.name = settings.name
-        self.embedding = nn.Embedding(words, word_size)
+        self.embedding = nn.Embedding(words, embedding_dim)
         if self.name == "lstm":
-            self.lstm = nn.LSTM(word_size, hidden, batch_first=True)
+            self.lstm = nn.LSTM(embedding_dim, hidden, batch_first=True)
         else:
-            self.recurrent = Recurrent(settings, word_size, hidden)
+            self.recurrent = Recurrent(settings, embedding_dim, hidden)
 
     def forward(self, tokens: Tensor) -> Tensor:
         words = self.embedding(tokens)

@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from model_space.architecture import Architecture, SpaceFields
+from model_space.architecture import Architecture, Space
 from model_space.errors import InputError
 from model_space.network import DataSizes, parameter_count
 from trainer.data.batches import longest_first
@@ -90,7 +90,7 @@ def made_up(shape: Shape, questions: int, regions: int) -> Batch:
         regions=torch.randn(questions, regions, sizes.feature_size),
         boxes=(torch.rand(questions, regions, 4) * 100).cumsum(-1),
         region_mask=torch.ones(questions, regions, dtype=torch.bool),
-        tokens=torch.randint(1, sizes.words, (questions, tokens)) * token_mask,
+        tokens=torch.randint(1, sizes.vocabulary_size, (questions, tokens)) * token_mask,
         token_mask=token_mask,
         targets=(torch.rand(questions, sizes.answers) < 2 / sizes.answers).float(),
     )
@@ -215,7 +215,7 @@ def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], n
             torch.cuda.empty_cache()
 
 
-def search_steps(space: SpaceFields, settings: SearchSettings) -> Callable[[Shape, int, Meter], nn.Module]:
+def search_steps(space: Space, settings: SearchSettings) -> Callable[[Shape, int, Meter], nn.Module]:
     """Takes the steps of a search; of accumulated gradients those of one part."""
 
     def steps(shape: Shape, questions: int, meter: Meter) -> nn.Module:

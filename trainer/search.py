@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.data import Subset
 
-from model_space.architecture import Architecture, SpaceFields, candidates
+from model_space.architecture import Architecture, Space, candidates
 from model_space.errors import InputError
 from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, GoingOn, WholeCheckpointIO, same_run
 from trainer.data.splits import Data
@@ -62,7 +62,7 @@ class SearchSettings(OptimizerSettings):
 
 def search(
     data: Data,
-    space: SpaceFields,
+    space: Space,
     settings: SearchSettings,
     folder: Path,
     report: Callable[[Epoch], None],
@@ -102,7 +102,7 @@ def search(
     return Architecture(space, derive(supernet), score=curve.epochs[-1]["accuracy"])
 
 
-def run(data: Data, space: SpaceFields, settings: SearchSettings, callback: Callback, folder: Path | None) -> nn.Module:
+def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, folder: Path | None) -> nn.Module:
     """Runs the loop of a search with one callback, which sees what it does.
 
     Args:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.profiler import record_function
 
-from model_space.architecture import SpaceFields
+from model_space.architecture import Space
 from model_space.network import AttentionFlatten
 from model_space.operations import (
     FeedForward,
@@ -146,7 +146,7 @@ class Profile:
     """how long a GPU waited for Python"""
 
 
-def profile(data: Data, space: SpaceFields, settings: SearchSettings, folder: Path) -> Profile:
+def profile(data: Data, space: Space, settings: SearchSettings, folder: Path) -> Profile:
     """Runs a few steps of a search from its beginning.
 
     Args:

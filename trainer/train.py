@@ -148,9 +148,9 @@ def trained_network(content: dict[str, Any], where: str) -> tuple[nn.Module, Voc
         raise InputError(f"{where}: its weights do not fit its architecture") from None
     vocabulary = Vocabulary.from_dict(content["vocabulary"], where)
     sizes = architecture.space.data
-    if (len(vocabulary.words), len(vocabulary.answers)) != (sizes.words, sizes.answers):
+    if (len(vocabulary.words), len(vocabulary.answers)) != (sizes.vocabulary_size, sizes.answers):
         raise InputError(
             f"{where}: vocabulary: {len(vocabulary.words)} words and {len(vocabulary.answers)} answers, where its "
-            f"network has {sizes.words} and {sizes.answers}"
+            f"network has {sizes.vocabulary_size} and {sizes.answers}"
         )
     return module.model, vocabulary, architecture

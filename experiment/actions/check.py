@@ -49,7 +49,7 @@ def check(settings_file: Path, console: Console) -> int:
         report = look(data, progress)
     if report.word_vectors:
         try:
-            check_width(report.word_vectors, settings.network.word_size)
+            check_width(report.word_vectors, settings.network.embedding_dim)
         except InputError as error:
             report.findings.append(Finding("train", str(error), stops=True, count=1))
     console.print(splits_table(report.splits), soft_wrap=False)

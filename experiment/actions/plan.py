@@ -36,7 +36,7 @@ OFFICIAL = {
 """part of a file's name → questions and images of VQA-v2 (https://visualqa.org/download.html), and about those of
 Visual Genome as mcan-vqa has it"""
 
-ASSUMED = DataSizes(feature_size=2048, words=20_000, answers=3_129)
+ASSUMED = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3_129)
 MEAN_REGIONS = 37
 READING = 4_000
 """bytes of a question with its ten answers while its files are read: those of Python's dictionaries"""
@@ -85,16 +85,16 @@ def plan(settings_file: Path, console: Console) -> None:
     make_data(data)
     splits = {files: sized(files) for files in (*data.train_parts, data.val, *([data.test] if data.test else []))}
     shape = Shape(sizes_of(settings), data.max_tokens, data.max_regions, data.trim)
-    fields = settings.fields(NO_DATA)
-    searched = bool(candidates(fields))
-    architecture = Architecture(fields, random_choices(fields, settings.train.seed) if searched else {})
+    space = settings.space_for(NO_DATA)
+    searched = bool(candidates(space))
+    architecture = Architecture(space, random_choices(space, settings.train.seed) if searched else {})
     costs = {}
     with console.status("steps of the training"):
         part = part_of(settings, "training")
         costs["training"] = measure(shape, part, training_steps(architecture, settings.train))
     if searched:
         with console.status("steps of the search"):
-            steps = search_steps(settings.fields(shape.sizes), settings.search)
+            steps = search_steps(settings.space_for(shape.sizes), settings.search)
             costs["search"] = measure(shape, part_of(settings, "search"), steps)
     questions = sum(splits[part].questions for part in data.train_parts)
     console.print(costs_table(settings, costs, questions, splits[data.val].questions))
@@ -103,7 +103,8 @@ def plan(settings_file: Path, console: Console) -> None:
     measured = costs["training"]
     console.print(
         f"From steps of {measured.small.questions} and {measured.large.questions} made-up questions, with "
-        f"{shape.sizes.words:,} words, {shape.sizes.answers:,} answers and features {shape.sizes.feature_size:,} wide."
+        f"{shape.sizes.vocabulary_size:,} words, {shape.sizes.answers:,} answers and "
+        f"features {shape.sizes.feature_size:,} wide."
     )
     found = needs(settings, costs, splits, shape.sizes)
     console.print(needs_table(found))

@@ -40,10 +40,14 @@ ADVICE = {
         "of them out.",
     ),
     "attention": (40, "Attention takes {share} %: fewer regions (data.max_regions) cost less."),
-    "feed-forward": (35, "Feed-forwards take {share} %: network.inner sets their width, which is {inner}."),
+    "feed-forward": (
+        35,
+        "Feed-forwards take {share} %: network.feed_forward_size sets their width, which is {feed_forward_size}.",
+    ),
     "head": (
         25,
-        "The head takes {share} %: network.flat_size and the number of answers (data.min_answer_count) set its size.",
+        "The head takes {share} %: network.flat_out_size and the number of answers (data.min_answer_count) set its "
+        "size.",
     ),
     "dropout": (15, "Dropout takes {share} %: network.dropout: 0 and network.channel_dropout: 0 draw no masks."),
     "loading": (15, "Loading takes {share} %: fewer regions (data.max_regions) or narrower features cost less."),
@@ -147,7 +151,7 @@ def advice(profile: Profile, settings: Settings) -> list[str]:
         return [f"No part stands out; the largest, {part}, takes {share[part]:.0f} %."]
     words = {
         "strategy": settings.search.strategy,
-        "inner": settings.network.inner or 4 * settings.network.hidden,
+        "feed_forward_size": settings.network.feed_forward_size or 4 * settings.network.hidden,
         "padding": f"{100 * profile.padding:.0f}",
     }
     large.sort(key=measured.__getitem__, reverse=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model_space.architecture import Architecture, Choices, SpaceFields, candidates, random_choices
+from model_space.architecture import Architecture, Choices, Space, candidates, random_choices
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.network import DataSizes, NetworkSettings, SpaceSettings, parameter_count
 from model_space.published import mmnas as mmnas_file
@@ -22,7 +22,7 @@ from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.paired import PairedSettings
 from model_space.spaces.stacked import StackedSettings
 
-SIZES = DataSizes(feature_size=2048, words=20_000, answers=3129)
+SIZES = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3129)
 """VQA-v2 with bottom-up features, and the answers of mcan-vqa; the number of words is round"""
 TOKENS, REGIONS = 14, 100
 """of the question whose multiply-adds are counted, and of its image"""
@@ -30,7 +30,7 @@ DRAWS = 5
 """random architectures, of which a space's row shows the median"""
 
 LSTM, SEED = LSTMSettings(), NetworkSettings()
-LARGE = NetworkSettings(hidden=1024, flat_size=2048)
+LARGE = NetworkSettings(hidden=1024, flat_out_size=2048)
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Row:
     """of one architecture of the space; None for the whole space"""
 
     @property
-    def fields(self) -> SpaceFields:
-        return SpaceFields(backbone=self.backbone, encoder=self.encoder, network=self.network, data=SIZES)
+    def fields(self) -> Space:
+        return Space(backbone=self.backbone, encoder=self.encoder, network=self.network, data=SIZES)
 
 
 def published(name: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ ROWS = [
 ]
 
 
-def architecture_count(space: SpaceFields) -> int:
+def architecture_count(space: Space) -> int:
     """How many architectures a space has: the product of the numbers of candidates over its labels."""
     return math.prod(len(values) for values in candidates(space).values())
 
@@ -117,9 +117,10 @@ def measure(row: Row) -> tuple[int, int, int]:
 def table(rows: list[Row]) -> Table:
     """For a terminal of 80 columns; weights in millions, multiply-adds in thousands of millions."""
     caption = (
-        f"At the sizes of MCAN small (large: twice as wide), with {SIZES.words:,} words, {SIZES.answers:,} answers and "
-        f"features {SIZES.feature_size:,} wide. Multiply-adds: of a question of {TOKENS} tokens about {REGIONS} "
-        f"regions. Of a space: the median of {DRAWS} random architectures. Question encoder: an LSTM, unless named. "
+        f"At the sizes of MCAN small (large: twice as wide), with {SIZES.vocabulary_size:,} words, "
+        f"{SIZES.answers:,} answers and features {SIZES.feature_size:,} wide. Multiply-adds: of a question of {TOKENS} "
+        f"tokens about {REGIONS} regions. Of a space: the median of {DRAWS} random architectures. Question encoder: "
+        "an LSTM, unless named. "
         "NAS-VQA 1, 2, 3: its attempts."
     )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")

@@ -108,7 +108,7 @@ def main() -> None:
     settings = Settings.model_validate(task["settings"])
     try:
         data = load_data(settings.data)
-        search(data, settings.fields(data.sizes), settings.search, Path(task["folder"]), report=lambda epoch: None)
+        search(data, settings.space_for(data.sizes), settings.search, Path(task["folder"]), report=lambda epoch: None)
     except InputError as error:
         time.sleep(PATIENCE)
         print(error, file=sys.stderr)

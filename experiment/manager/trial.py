@@ -118,7 +118,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
         data = load_data(settings.data)
     with others(settings, folder):
-        architecture = one_shot_search(data, settings.fields(data.sizes), settings.search, folder, report)
+        architecture = one_shot_search(data, settings.space_for(data.sizes), settings.search, folder, report)
     if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
         print(warning, file=sys.stderr)
     return replace(architecture, provenance={"strategy": settings.search.strategy, "seed": settings.search.seed})

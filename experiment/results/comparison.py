@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from experiment.settings import Settings
-from model_space.architecture import Architecture, SpaceFields, random_choices, write_text
+from model_space.architecture import Architecture, Space, random_choices, write_text
 from model_space.question_encoder import LSTMSettings
 from model_space.spaces.mcan import MCANSettings
 from trainer.callbacks import Epoch, read_curve
@@ -37,7 +37,7 @@ def rivals(found: Architecture, seed: int) -> dict[str, Architecture]:
 
     def mcan(layers: int) -> Architecture:
         changes = {"backbone": MCANSettings(layers=layers), "encoder": LSTMSettings()}
-        return Architecture(SpaceFields(**dict(found.space) | changes), {})
+        return Architecture(Space(**dict(found.space) | changes), {})
 
     depths = [mcan(layers) for layers in range(1, 13)]
     draws = [Architecture(found.space, random_choices(found.space, seed + draw)) for draw in range(DRAWS)]

@@ -79,9 +79,9 @@ def read_by_call(choice: nn.Module, one_hots: Tensor, time_steps: int) -> Readin
 
 
 class Recurrent(nn.Module):
-    """Runs the cell over a sequence: ``(B, T, word_size)`` to ``(B, T, hidden)``."""
+    """Runs the cell over a sequence: ``(B, T, embedding_dim)`` to ``(B, T, hidden)``."""
 
-    def __init__(self, settings: RecurrentSettings, word_size: int, hidden: int):
+    def __init__(self, settings: RecurrentSettings, embedding_dim: int, hidden: int):
         super().__init__()
         self.edges = settings.edges
         self.read_choice: Callable[[nn.Module, Tensor, int], Reading] = read_by_call
@@ -99,7 +99,7 @@ class Recurrent(nn.Module):
             return each_step(LayerChoice(candidates, label=label))
 
         self.hidden = hidden
-        self.weight0 = weight(word_size + hidden)
+        self.weight0 = weight(embedding_dim + hidden)
         self.weights = nn.ParameterList(weight(hidden) for _ in range(settings.nodes))
         self.activations = nn.ModuleList()
         self.inputs = nn.ModuleList()

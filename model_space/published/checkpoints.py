@@ -92,7 +92,7 @@ def data_sizes(content: dict[str, Any], where: str) -> DataSizes:
 
     return DataSizes(
         feature_size=size("features", 1, "img_feat_linear.weight", "imgfeat_linear.weight"),
-        words=size("words", 0, "embedding.weight"),
+        vocabulary_size=size("words", 0, "embedding.weight"),
         answers=size("answers", 0, "proj.weight"),
     )
 

@@ -99,10 +99,10 @@ def write(architecture: Architecture) -> str:
 
 def _names(network: NetworkSettings, where: str) -> dict[str, dict[str, str]]:
     """chain → candidate → the file's whole name of it, at these sizes."""
-    if network.inner not in (None, 4 * network.hidden):
+    if network.feed_forward_size not in (None, 4 * network.hidden):
         raise InputError(
-            f"{where}: network.inner is {network.inner}, but a 'feed_forward' of MMnas is 4 x hidden = "
-            f"{4 * network.hidden} wide inside"
+            f"{where}: network.feed_forward_size is {network.feed_forward_size}, but a 'feed_forward' of MMnas "
+            f"is 4 x hidden = {4 * network.hidden} wide inside"
         )
     width = network.hidden // network.heads
     return {

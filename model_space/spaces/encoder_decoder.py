@@ -54,7 +54,7 @@ class EncoderDecoder(nn.Module):
             return SelfAttention(**attention, norm=StdLayerNorm)
 
         def feed_forward() -> FeedForward:
-            return FeedForward(sizes.hidden, sizes.inner, sizes.dropout, norm=StdLayerNorm)
+            return FeedForward(sizes.hidden, sizes.feed_forward_size, sizes.dropout, norm=StdLayerNorm)
 
         def encoder_block(label: str) -> LayerChoice:
             return LayerChoice({"self_attention": self_attention(), "feed_forward": feed_forward()}, label=label)

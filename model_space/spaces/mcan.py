@@ -26,7 +26,7 @@ class Encoder(nn.Module):
         super().__init__()
         hidden, heads, dropout = sizes.hidden, sizes.heads, sizes.dropout
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
-        self.feed_forward = FeedForward(hidden, sizes.inner, dropout, norm=StdLayerNorm)
+        self.feed_forward = FeedForward(hidden, sizes.feed_forward_size, dropout, norm=StdLayerNorm)
 
     def forward(self, x: Tensor, x_mask: Tensor, *unused: Tensor) -> Tensor:
         return self.feed_forward(self.self_attention(x, x_mask))
@@ -40,7 +40,7 @@ class Decoder(nn.Module):
         hidden, heads, dropout = sizes.hidden, sizes.heads, sizes.dropout
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
         self.guided_attention = GuidedAttention(hidden, heads, dropout, norm=StdLayerNorm)
-        self.feed_forward = FeedForward(hidden, sizes.inner, dropout, norm=StdLayerNorm)
+        self.feed_forward = FeedForward(hidden, sizes.feed_forward_size, dropout, norm=StdLayerNorm)
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
         x = self.self_attention(x, x_mask)

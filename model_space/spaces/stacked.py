@@ -48,7 +48,7 @@ State = tuple[Tensor, Tensor]
 
 
 def feed_forward(sizes: Sizes) -> FeedForward:
-    return FeedForward(sizes.hidden, sizes.inner, sizes.dropout, sizes.channel_dropout)
+    return FeedForward(sizes.hidden, sizes.feed_forward_size, sizes.dropout, sizes.channel_dropout)
 
 
 def self_attention(sizes: Sizes) -> SelfAttention:

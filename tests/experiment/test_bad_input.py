@@ -23,7 +23,7 @@ from trainer.callbacks import load_checkpoint
 CONSOLE = Console(quiet=True)
 SPACE = {
     "space": {"name": "stacked", "edges": "one", "cells": 1, "nodes": 1},
-    "network": {"hidden": 16, "heads": 2, "word_size": 8, "flat_inner": 16, "flat_size": 16},
+    "network": {"hidden": 16, "heads": 2, "embedding_dim": 8, "flat_mlp_size": 16, "flat_out_size": 16},
     "train": {"epochs": 1, "steps_per_epoch": 1, "batch_size": 8},
 }
 
@@ -47,8 +47,8 @@ class Project:
         architecture = self.folder / "architecture.json"
         if not architecture.exists():
             settings = commands.read_settings(self.settings)
-            fields = settings.fields(commands.load_data(settings.data).sizes)
-            architecture.write_text(Architecture(fields, random_choices(fields, 0)).to_json())
+            space = settings.space_for(commands.load_data(settings.data).sizes)
+            architecture.write_text(Architecture(space, random_choices(space, 0)).to_json())
         commands.train(architecture, self.settings, self.folder / "run")
         return self.folder / "run" / "last.ckpt"
 

@@ -45,8 +45,8 @@ def architecture_of(settings: Settings, name: str) -> Architecture:
     """What the file's result is of, or at random where that was found by a search."""
     if name == "mmnasnet":
         return read_architecture(Path("mmnasnet_vqa"), settings)
-    fields = settings.fields(NO_DATA)
-    return Architecture(fields, random_choices(fields, 1) if candidates(fields) else {})
+    space = settings.space_for(NO_DATA)
+    return Architecture(space, random_choices(space, 1) if candidates(space) else {})
 
 
 def test_every_published_result_has_a_file_with_its_figure():
@@ -59,10 +59,10 @@ def test_every_published_result_has_a_file_with_its_figure():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_has_its_size(file):
     settings = read_settings(file)
-    sizes = DataSizes(feature_size=2048, words=20_000, answers=3_129)
+    sizes = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3_129)
     millions = architecture_of(settings, file.stem).for_data(sizes).parameters() / 1e6
     assert millions == pytest.approx(WEIGHTS.get(file.stem, millions), abs=0.05)
-    assert (settings.network.word_size, settings.data.max_tokens, settings.data.min_answer_count) == (300, 14, 9)
+    assert (settings.network.embedding_dim, settings.data.max_tokens, settings.data.min_answer_count) == (300, 14, 9)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -71,7 +71,7 @@ def test_it_starts_on_files_of_the_official_form(file, written, tmp_path):
     text = file.read_text().replace("data/vqa2", str(written)).replace("en_core_web_lg", "null")
     (tmp_path / file.name).write_text(text)
     settings = read_settings(tmp_path / file.name)
-    narrow = {"hidden": 64, "heads": 1, "word_size": 8, "flat_inner": 8, "flat_size": 8}
+    narrow = {"hidden": 64, "heads": 1, "embedding_dim": 8, "flat_mlp_size": 8, "flat_out_size": 8}
     few = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 8}
     changes = {
         "data": settings.data.model_copy(update={"min_answer_count": 1}),
@@ -81,9 +81,9 @@ def test_it_starts_on_files_of_the_official_form(file, written, tmp_path):
     }
     settings = settings.model_copy(update=changes)
     data = load_data(settings.data)
-    fields = settings.fields(data.sizes)
-    if candidates(fields):
-        assert search(data, fields, settings.search, tmp_path / "search", lambda epoch: None).choices
+    space = settings.space_for(data.sizes)
+    if candidates(space):
+        assert search(data, space, settings.search, tmp_path / "search", lambda epoch: None).choices
     checkpoint = train(data, architecture_of(settings, file.stem), settings.train, tmp_path / "train")
     assert load_checkpoint(checkpoint)["global_step"] == 2
     assert len(read_curve(tmp_path / "train")) == 1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from model_space.architecture import Architecture, SpaceFields, random_choices
+from model_space.architecture import Architecture, Space, random_choices
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.tiny import tiny_network
@@ -46,7 +46,7 @@ def run(kind: str, data: Data, folder: Path) -> None:
     """The run, from its beginning or from where it was killed; with dropout, which draws in every step."""
     torch.set_num_threads(1)
     network = tiny_network(dropout=0.1, channel_dropout=0.1)
-    space = SpaceFields(
+    space = Space(
         backbone=StackedSettings(edges="one", cells=1, nodes=2),
         encoder=RecurrentSettings(edges="one", nodes=2),
         network=network,

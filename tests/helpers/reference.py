@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model_space.architecture import Architecture, SpaceFields
+from model_space.architecture import Architecture, Space
 from model_space.network import DataSizes, NetworkSettings
 from model_space.published import mmnas as mmnas_file
 from model_space.published.checkpoints import PART_NAMES, renamed
@@ -67,7 +67,7 @@ def state(arrays: dict[str, np.ndarray], names: list[tuple], kind: str = "state"
 def data_sizes(arrays: dict[str, np.ndarray]) -> DataSizes:
     return DataSizes(
         feature_size=arrays["image"].shape[-1],
-        words=len(arrays["state/embedding.weight"]),
+        vocabulary_size=len(arrays["state/embedding.weight"]),
         answers=len(arrays["state/proj.weight"]),
     )
 
@@ -77,10 +77,10 @@ def network_settings(config: dict, **more) -> NetworkSettings:
     return NetworkSettings(
         hidden=config["HIDDEN_SIZE"],
         heads=config["MULTI_HEAD"],
-        inner=config["FF_SIZE"],
-        word_size=config["WORD_EMBED_SIZE"],
-        flat_inner=config["FLAT_MLP_SIZE"],
-        flat_size=config["FLAT_OUT_SIZE"],
+        feed_forward_size=config["FF_SIZE"],
+        embedding_dim=config["WORD_EMBED_SIZE"],
+        flat_mlp_size=config["FLAT_MLP_SIZE"],
+        flat_out_size=config["FLAT_OUT_SIZE"],
         glimpses=config["FLAT_GLIMPSES"],
         dropout=config["DROPOUT_R"],
         **more,
@@ -90,7 +90,7 @@ def network_settings(config: dict, **more) -> NetworkSettings:
 def mcan_like(arrays, config) -> Architecture:
     space = MCANSettings(layers=config["LAYER"])
     data, network = data_sizes(arrays), network_settings(config)
-    return Architecture(SpaceFields(backbone=space, network=network, data=data), {})
+    return Architecture(Space(backbone=space, network=network, data=data), {})
 
 
 def mmnas_like(arrays, config) -> Architecture:
@@ -99,16 +99,16 @@ def mmnas_like(arrays, config) -> Architecture:
     network = NetworkSettings(
         hidden=config["HSIZE"],
         heads=config["HSIZE"] // head_width,
-        word_size=config["WORD_EMBED_SIZE"],
-        flat_inner=config["ATTFLAT_MLP_SIZE"],
-        flat_size=config["ATTFLAT_OUT_SIZE"],
+        embedding_dim=config["WORD_EMBED_SIZE"],
+        flat_mlp_size=config["ATTFLAT_MLP_SIZE"],
+        flat_out_size=config["ATTFLAT_OUT_SIZE"],
         glimpses=config["ATTFLAT_GLIMPSES"],
         dropout=config["DROPOUT_R"],
     )
     form, choices = mmnas_file.read(genotype, "mmnas.npz", network)
     form = form.model_copy(update={"cells": config["LAYERS"], "relation_size": config["REL_SIZE"]})
-    fields = SpaceFields(backbone=form, network=network, data=data_sizes(arrays))
-    return Architecture(fields, choices)
+    space = Space(backbone=form, network=network, data=data_sizes(arrays))
+    return Architecture(space, choices)
 
 
 def weights_of(arrays) -> dict[str, torch.Tensor]:

@@ -2,27 +2,25 @@
 
 import torch
 
-from model_space.architecture import SpaceFields
+from model_space.architecture import Space
 from model_space.network import DataSizes, NetworkSettings
 from model_space.question_encoder import LSTMSettings
 from trainer.data.splits import Data
 
 
 def tiny_network(**changes) -> NetworkSettings:
-    sizes = {"hidden": 16, "heads": 2, "word_size": 8, "flat_inner": 16, "flat_size": 32}
+    sizes = {"hidden": 16, "heads": 2, "embedding_dim": 8, "flat_mlp_size": 16, "flat_out_size": 32}
     return NetworkSettings(**(sizes | {"dropout": 0.0, "channel_dropout": 0.0} | changes))
 
 
-def tiny_space(backbone, encoder=None, **changes) -> SpaceFields:
-    """The fields of a space at tiny sizes; ``changes`` are of the network."""
-    sizes = DataSizes(feature_size=12, words=20, answers=7)
-    return SpaceFields(
-        backbone=backbone, encoder=encoder or LSTMSettings(), network=tiny_network(**changes), data=sizes
-    )
+def tiny_space(backbone, encoder=None, **changes) -> Space:
+    """A space at tiny sizes; ``changes`` are of the network."""
+    sizes = DataSizes(feature_size=12, vocabulary_size=20, answers=7)
+    return Space(backbone=backbone, encoder=encoder or LSTMSettings(), network=tiny_network(**changes), data=sizes)
 
 
-def space_of(data: Data, backbone, **changes) -> SpaceFields:
-    """The fields of a space at tiny sizes, for this data."""
+def space_of(data: Data, backbone, **changes) -> Space:
+    """A space at tiny sizes, for this data."""
     return tiny_space(backbone, **changes).model_copy(update={"data": data.sizes})
 
 

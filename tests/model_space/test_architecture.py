@@ -88,7 +88,7 @@ def change(content: dict, path: list, value) -> dict:
         (["space", "name"], "pared", ["space.name", "pared"]),
         (["space", "nodes"], "many", ["space.nodes", "many"]),
         (["space", "hidden"], None, ["space.hidden is missing"]),
-        (["space", "words"], None, ["space.words"]),
+        (["space", "vocabulary_size"], None, ["space.vocabulary_size"]),
         (["space", "wings"], 2, ["space.wings"]),
         (["score"], "good", ["'score'", "good"]),
         (["provenance"], [1], ["'provenance'"]),

@@ -97,15 +97,15 @@ def start_embedding(network: nn.Module, words: WordVectors) -> None:
     weight.copy_(words.vectors)
 
 
-def check_width(words: WordVectors, word_size: int) -> None:
+def check_width(words: WordVectors, embedding_dim: int) -> None:
     """Holds the width of vectors against that of an embedding.
 
     Raises:
         InputError: it is another.
     """
     width = words.vectors.shape[1]
-    if width != word_size:
+    if width != embedding_dim:
         raise InputError(
-            f"network.word_size is {word_size}, but the vectors of data.word_vectors ({words.source}) are "
-            f"{width} wide: expected word_size: {width}"
+            f"network.embedding_dim is {embedding_dim}, but the vectors of data.word_vectors ({words.source}) are "
+            f"{width} wide: expected embedding_dim: {width}"
         )

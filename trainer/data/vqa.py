@@ -174,7 +174,9 @@ class VQADataset(Dataset):
     @property
     def sizes(self) -> DataSizes:
         return DataSizes(
-            feature_size=self.feature_size, words=len(self.vocabulary.words), answers=len(self.vocabulary.answers)
+            feature_size=self.feature_size,
+            vocabulary_size=len(self.vocabulary.words),
+            answers=len(self.vocabulary.answers),
         )
 
     def __getitem__(self, indices: Collection[int]) -> Batch:

@@ -273,8 +273,8 @@ def test_the_command(official, tmp_path):
     pipeline.to_disk(tmp_path / "vectors")
     settings.write_text(settings.read_text().replace("word_vectors: null", f"word_vectors: {tmp_path / 'vectors'}"))
     code, text = run()
-    assert code == 2 and "expected word_size: 4" in " ".join(text.split())
-    settings.write_text(settings.read_text() + "network: {word_size: 4}\n")
+    assert code == 2 and "expected embedding_dim: 4" in " ".join(text.split())
+    settings.write_text(settings.read_text() + "network: {embedding_dim: 4}\n")
     code, text = run()
     assert code == 0 and re.search(r"vectors, 4 wide: 1 of \d+ words have a vector", " ".join(text.split()))
 

@@ -25,7 +25,7 @@ SMALL = {"network": tiny_network().model_dump(), "train": {"batch_size": 16}, "s
 @pytest.fixture
 def settings_file(tmp_path, monkeypatch) -> Path:
     """Of the official names, where nothing is; with a small network and vocabulary."""
-    monkeypatch.setattr(plan, "ASSUMED", DataSizes(feature_size=12, words=20, answers=7))
+    monkeypatch.setattr(plan, "ASSUMED", DataSizes(feature_size=12, vocabulary_size=20, answers=7))
     content = yaml.safe_load((ROOT / "settings/vqa2.yml").read_text()) | SMALL
     file = tmp_path / "settings.yml"
     file.write_text(yaml.safe_dump(content).replace("data/vqa2", str(tmp_path / "vqa2")))
@@ -81,8 +81,8 @@ def test_a_plan_knows_what_is_packed(settings_file, tmp_path):
 def test_the_parameters_are_those_of_the_network(settings_file):
     content = yaml.safe_load(settings_file.read_text())
     settings = Settings.model_validate(content | {"space": {"name": "mcan", "layers": 2}})
-    shape = Shape(DataSizes(feature_size=12, words=20, answers=7))
-    architecture = Architecture(settings.fields(shape.sizes), {})
+    shape = Shape(DataSizes(feature_size=12, vocabulary_size=20, answers=7))
+    architecture = Architecture(settings.space_for(shape.sizes), {})
     cost = plan.measure(shape, 32, plan.training_steps(architecture, settings.train))
     assert cost.parameters == architecture.parameters()
     assert (cost.small.questions, cost.large.questions) == (2, 8)
@@ -90,7 +90,7 @@ def test_the_parameters_are_those_of_the_network(settings_file):
 
 
 def test_batches_are_made_up_as_the_data_is():
-    split = MadeUp(Shape(DataSizes(feature_size=3, words=9, answers=5), max_regions=60), questions=8, calls=2)
+    split = MadeUp(Shape(DataSizes(feature_size=3, vocabulary_size=9, answers=5), max_regions=60), questions=8, calls=2)
     regions = [split[[0, 1]].regions.shape[1] for _ in range(2 * STEPS)]
     assert regions[0::2] == regions[1::2] and regions[:4] == [60] * 4
     shortest, middle, longest = regions[4:10:2]
@@ -107,7 +107,7 @@ def cost(gigabytes: float, fixed: float = 0.0) -> Cost:
 
 def test_what_does_not_fit_and_what_to_change(settings_file, monkeypatch):
     settings = Settings.model_validate(yaml.safe_load(settings_file.read_text()) | {"train": {}, "search": {}})
-    sizes = DataSizes(feature_size=2048, words=20_000, answers=3_129)
+    sizes = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3_129)
     monkeypatch.setattr(plan, "memory_of_device", lambda: 10e9)
 
     def misfits(settings=settings, **costs: Cost) -> list[str]:

@@ -69,7 +69,7 @@ def profiled(settings, tiny_data, tmp_path_factory):
         if name not in known:
             chosen = settings(name)
             known[name] = profile(
-                tiny_data, chosen.fields(tiny_data.sizes), chosen.search, tmp_path_factory.mktemp(name)
+                tiny_data, chosen.space_for(tiny_data.sizes), chosen.search, tmp_path_factory.mktemp(name)
             )
         return known[name]
 

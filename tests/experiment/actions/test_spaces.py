@@ -62,4 +62,4 @@ def test_command_prints_the_table_of_the_documents():
 @pytest.mark.parametrize("file", sorted(ROOT.glob("settings/*.yml")), ids=lambda file: file.stem)
 def test_shipped_settings_are_right(file):
     settings = read_settings(file)
-    assert candidates(settings.fields(ROWS[0].fields.data)) or settings.space.name == "dcn"
+    assert candidates(settings.space_for(ROWS[0].fields.data)) or settings.space.name == "dcn"

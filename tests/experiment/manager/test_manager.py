@@ -72,8 +72,8 @@ def fake(**space: list) -> dict[str, dict]:
 
 def write_config(home: Path, **changes) -> Path:
     """A configuration like config.yml, with the fake trial."""
-    fields = tiny_space(StackedSettings(nodes=1, cells=1))
-    Architecture(fields, random_choices(fields, seed=0)).save(home / "fake.json")
+    space = tiny_space(StackedSettings(nodes=1, cells=1))
+    Architecture(space, random_choices(space, seed=0)).save(home / "fake.json")
     config = yaml.safe_load((ROOT / "config.yml").read_text())
     config |= {
         "trialCommand": f"python -m tests.helpers.fake_trial {home / 'fake.json'}",
@@ -289,7 +289,7 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data, processes
     assert trial.state == "SUCCEEDED", manager.reason(trial)
     chosen = settings.with_parameters(parameters)
     epochs = []
-    alone = search(tiny_data, chosen.fields(tiny_data.sizes), chosen.search, home / "alone", epochs.append)
+    alone = search(tiny_data, chosen.space_for(tiny_data.sizes), chosen.search, home / "alone", epochs.append)
     architecture = Architecture.from_json(trial.final["architecture"], trial.id)
     losses, losses_alone = ([epoch["loss"] for epoch in curve] for curve in (trial.curve, epochs))
     if processes_of_trial == 1:

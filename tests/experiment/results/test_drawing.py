@@ -12,7 +12,7 @@ import pytest
 from experiment.results.drawing import save_svg, svg, text
 from experiment.results.drawing.picture import COLOURS
 from experiment.results.drawing.spaces import graphs
-from model_space.architecture import Architecture, SpaceFields, candidates
+from model_space.architecture import Architecture, Space, candidates
 
 SVG = "{http://www.w3.org/2000/svg}"
 OPERATIONS = ("none", "identity", "feed_forward", "self_attention", "guided_attention")
@@ -21,8 +21,8 @@ OPERATIONS = ("none", "identity", "feed_forward", "self_attention", "guided_atte
 @cache
 def stacked(form, nodes, cells):
     backbone = {"name": "stacked", "edges": form, "cells": cells, "nodes": nodes}
-    network = {"hidden": 8, "heads": 2, "word_size": 4, "flat_inner": 4, "flat_size": 4}
-    space = SpaceFields(backbone=backbone, network=network, data={"feature_size": 4, "words": 5, "answers": 3})
+    network = {"hidden": 8, "heads": 2, "embedding_dim": 4, "flat_mlp_size": 4, "flat_out_size": 4}
+    space = Space(backbone=backbone, network=network, data={"feature_size": 4, "vocabulary_size": 5, "answers": 3})
     return space, candidates(space)
 
 
@@ -173,8 +173,8 @@ SPACES = [
 
 @pytest.mark.parametrize(("backbone", "encoder"), SPACES)
 def test_every_space_is_drawn_with_all_its_operations(backbone, encoder):
-    fields = architecture().space
-    space = SpaceFields(backbone=backbone, encoder=encoder, network=fields.network, data=fields.data)
+    other = architecture().space
+    space = Space(backbone=backbone, encoder=encoder, network=other.network, data=other.data)
     allowed = candidates(space)
     for seed in range(3):
         draw = random.Random(seed)
@@ -190,8 +190,8 @@ def test_every_space_is_drawn_with_all_its_operations(backbone, encoder):
 
 def test_chain_has_every_block_in_its_place_and_names_what_guides_it():
     backbone = {"name": "encoder_decoder", "encoder_blocks": 3, "decoder_blocks": 5}
-    network = {"hidden": 8, "heads": 2, "word_size": 4, "flat_inner": 4, "flat_size": 4}
-    space = SpaceFields(backbone=backbone, network=network, data={"feature_size": 4, "words": 5, "answers": 3})
+    network = {"hidden": 8, "heads": 2, "embedding_dim": 4, "flat_mlp_size": 4, "flat_out_size": 4}
+    space = Space(backbone=backbone, network=network, data={"feature_size": 4, "vocabulary_size": 5, "answers": 3})
     for seed in range(5):
         draw = random.Random(seed)
         drawn = Architecture(space, {label: draw.choice(values) for label, values in candidates(space).items()})

@@ -45,10 +45,10 @@ def name(space) -> str:
 @pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
 def test_supernet_at_a_sample_is_the_frozen_network(encoder, strategy, backbone):
     supernet = supernet_of(backbone, strategy, encoder=encoder)
-    fields = tiny_space(backbone, encoder)
+    space = tiny_space(backbone, encoder)
     for seed in range(3):
-        choices = random_choices(fields, seed)
-        frozen = Architecture(fields, choices).network().double()
+        choices = random_choices(space, seed)
+        frozen = Architecture(space, choices).network().double()
         frozen.load_state_dict(weights_at(supernet, choices))
         batch = tiny_batch()
         supernet.zero_grad()
@@ -129,9 +129,9 @@ def test_the_sequence_by_hand_is_the_cell_edge_by_edge(encoder, strategy, tokens
 @pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
 def test_a_frozen_cell_by_hand_is_the_cell_edge_by_edge(encoder):
     encoder = encoder.model_copy(update={"input_dropout": 0.3, "hidden_dropout": 0.3})
-    fields = tiny_space(BACKBONES[0], encoder)
+    space = tiny_space(BACKBONES[0], encoder)
     for seed in range(4):
-        network = Architecture(fields, random_choices(fields, seed)).network().double()
+        network = Architecture(space, random_choices(space, seed)).network().double()
         batch = tiny_batch()
 
         def step(seed=seed, network=network, batch=batch):
@@ -193,15 +193,15 @@ def test_single_path_has_the_gradients_of_the_chosen_candidates_alone(encoder):
 
 def test_a_node_that_hears_nothing_has_no_gradient():
     """None, not zero: its moments in the optimiser stay as they are. Node 0 is heard by nodes that are not silent."""
-    fields = tiny_space(BACKBONES[1], FORMS[0])
-    choices = {label: "tanh" for label in random_choices(fields, 0)}
+    space = tiny_space(BACKBONES[1], FORMS[0])
+    choices = {label: "tanh" for label in random_choices(space, 0)}
     choices |= {"recurrent_node1_from0": "none", "recurrent_node3_from1": "none"}
-    cell = Architecture(fields, choices).network().question_encoder.recurrent
+    cell = Architecture(space, choices).network().question_encoder.recurrent
     cell(torch.rand(2, 4, 8)).pow(3).sum().backward()
     assert cell.weights[0].grad is None
     assert all(weight.grad.any() for weight in (cell.weight0, *cell.weights[1:]))
     choices |= {label: "none" for label in choices if label.endswith("from0")}
-    cell = Architecture(fields, choices).network().question_encoder.recurrent
+    cell = Architecture(space, choices).network().question_encoder.recurrent
     cell(torch.rand(2, 4, 8)).pow(3).sum().backward()
     assert cell.weight0.grad is None and cell.weights[1].grad is not None
 
@@ -251,9 +251,9 @@ def test_when_a_sample_is_drawn(encoder):
 @pytest.mark.parametrize("backbone", BACKBONES, ids=name)
 @pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
 def test_padded_words_change_nothing_and_an_item_is_the_same_alone(encoder, backbone):
-    fields = tiny_space(backbone, encoder)
+    space = tiny_space(backbone, encoder)
     for seed in range(3):
-        network = Architecture(fields, random_choices(fields, seed)).network().double().eval()
+        network = Architecture(space, random_choices(space, seed)).network().double().eval()
         regions, region_mask, tokens, token_mask, boxes = tiny_batch()
         token_mask[1] = torch.arange(6) < 1  # one word
         answer = network(regions, region_mask, tokens, token_mask, boxes)
@@ -268,11 +268,11 @@ def test_padded_words_change_nothing_and_an_item_is_the_same_alone(encoder, back
 
 @pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
 def test_nothing_everywhere_is_defined(encoder):
-    fields = tiny_space(BACKBONES[1], encoder)
+    space = tiny_space(BACKBONES[1], encoder)
     choices = {
-        label: chosen if label.endswith("input") else "none" for label, chosen in random_choices(fields, 0).items()
+        label: chosen if label.endswith("input") else "none" for label, chosen in random_choices(space, 0).items()
     }
-    network = Architecture(fields, choices).network().double()
+    network = Architecture(space, choices).network().double()
     logits = network(*tiny_batch())
     logits.sum().backward()
     assert logits.isfinite().all()
@@ -281,9 +281,9 @@ def test_nothing_everywhere_is_defined(encoder):
 
 def test_a_word_is_heard_later():
     """The state carries the first word to the last, and no word is heard before its time."""
-    fields = tiny_space(BACKBONES[1], FORMS[0])
-    choices = {label: "tanh" for label in random_choices(fields, 0)}
-    encoder = Architecture(fields, choices).network().double().question_encoder
+    space = tiny_space(BACKBONES[1], FORMS[0])
+    choices = {label: "tanh" for label in random_choices(space, 0)}
+    encoder = Architecture(space, choices).network().double().question_encoder
     tokens = torch.tensor([[3, 4, 5, 6]])
     changes = (encoder(tokens) - encoder(torch.tensor([[3, 9, 5, 6]])))[0].abs().amax(-1)
     assert changes[0] == 0
@@ -294,10 +294,10 @@ def test_a_word_is_heard_later():
 def test_dropout_is_locked(edges):
     """One mask a sequence on the words; one on the states, at all time steps and nodes."""
     dropout = {"input_dropout": 0.3, "hidden_dropout": 0.3}
-    fields = tiny_space(BACKBONES[1], RecurrentSettings(edges=edges, nodes=2, **dropout))
-    choices = random_choices(fields, 0)
+    space = tiny_space(BACKBONES[1], RecurrentSettings(edges=edges, nodes=2, **dropout))
+    choices = random_choices(space, 0)
     choices |= {label: "identity" for label in choices if not label.endswith("input")}
-    cell: Recurrent = Architecture(fields, choices).network().question_encoder.recurrent
+    cell: Recurrent = Architecture(space, choices).network().question_encoder.recurrent
     words = torch.rand(1, 9, 8, requires_grad=True)
     (cell(words) ** 2).sum().backward()
     heard = words.grad[0] != 0
@@ -338,13 +338,13 @@ def test_half_precision(encoder, strategy):
 @pytest.mark.parametrize("edges", ["all", "one"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_killed_search_ends_as_if_it_had_not_been(tiny_data, tmp_path, strategy, edges):
-    fields = space_of(tiny_data, BACKBONES[1], encoder=RecurrentSettings(edges=edges, nodes=2, draw="step"))
+    space = space_of(tiny_data, BACKBONES[1], encoder=RecurrentSettings(edges=edges, nodes=2, draw="step"))
     options = short_search(strategy=strategy, temperature=(2.0, 0.5), steps_per_epoch=2)
-    whole = search(tiny_data, fields, options, tmp_path / "whole", ignore)
+    whole = search(tiny_data, space, options, tmp_path / "whole", ignore)
     with pytest.raises(Killed):
-        search(tiny_data, fields, options, tmp_path / "killed", killed_at(2))
+        search(tiny_data, space, options, tmp_path / "killed", killed_at(2))
     torch.manual_seed(99)  # another process has drawn other numbers
-    resumed = search(tiny_data, fields, options, tmp_path / "killed", ignore)
+    resumed = search(tiny_data, space, options, tmp_path / "killed", ignore)
     assert resumed == whole
     assert read_curve(tmp_path / "killed") == read_curve(tmp_path / "whole")
     states = [load_checkpoint(tmp_path / name / "last.ckpt")["state_dict"] for name in ("whole", "killed")]
@@ -362,7 +362,7 @@ def test_the_form_is_a_parameter_of_a_trial(tiny_data, tiny_data_settings, tmp_p
     for edges, label in (("all", "recurrent_node3_from1"), ("one", "recurrent_node3_activation")):
         trial = shipped.with_parameters({"encoder.edges": edges, "edges": "all"})
         assert (trial.encoder.edges, trial.space.edges) == (edges, "all")
-        found = search(tiny_data, trial.fields(tiny_data.sizes), trial.search, tmp_path / edges, ignore)
+        found = search(tiny_data, trial.space_for(tiny_data.sizes), trial.search, tmp_path / edges, ignore)
         assert label in found.choices
         found.save(tmp_path / "architecture.json")
         assert Architecture.load(tmp_path / "architecture.json") == found
@@ -403,8 +403,8 @@ def test_a_wrong_encoder_is_named(tmp_path, old, new, said):
     [({"edges": "two"}, r"space\.encoder\.edges: .*'all' or 'one'"), ({"name": "gru"}, r"space\.encoder: .*'gru'")],
 )
 def test_an_architecture_of_a_wrong_encoder_is_refused(encoder, said):
-    fields = tiny_space(BACKBONES[1], FORMS[0])
-    text = Architecture(fields, random_choices(fields, 0)).to_json()
+    space = tiny_space(BACKBONES[1], FORMS[0])
+    text = Architecture(space, random_choices(space, 0)).to_json()
     (key, value) = next(iter(encoder.items()))
     old = {"edges": '"edges": "all"', "name": '"name": "recurrent"'}[key]
     assert old in text

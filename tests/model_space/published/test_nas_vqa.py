@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from model_space.architecture import Architecture, SpaceFields, candidates, check, random_choices
+from model_space.architecture import Architecture, Space, candidates, check, random_choices
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.errors import InputError
 from model_space.network import DataSizes, NetworkSettings
@@ -18,11 +18,11 @@ from trainer.strategies.snas import Snas
 from trainer.supernet.choices import at_sample
 
 
-def fields_like(arrays, config, backbone, encoder) -> SpaceFields:
+def fields_like(arrays, config, backbone, encoder) -> Space:
     network = reference.network_settings(config, channel_dropout=config["MASK_DROP_R"])
     data = reference.data_sizes(arrays)
     dropout = {"input_dropout": config["RNN_INP_DR_R"], "hidden_dropout": config["RNN_HID_DR_R"]}
-    return SpaceFields(backbone=backbone, encoder=encoder.model_copy(update=dropout), network=network, data=data)
+    return Space(backbone=backbone, encoder=encoder.model_copy(update=dropout), network=network, data=data)
 
 
 def batch_of(arrays) -> list[torch.Tensor]:
@@ -49,13 +49,13 @@ def test_supernet_equals_the_reference():
         assert len(arrays[key]) == len(labels(stream, nodes))
     choices = {label: order[arrays[key][row].argmax()] for label, (key, row, order) in rows.items()}
 
-    fields = fields_like(
+    space = fields_like(
         arrays,
         config,
         StackedSettings(edges="all", cells=config["ATT_LAYER"], nodes=config["ATT_STEP"]),
         RecurrentSettings(edges="all", nodes=config["RNN_STEP"], draw="step"),
     )
-    supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(fields.build()).double().eval()
+    supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(space.build()).double().eval()
     absent = supernet.load_state_dict(reference.state(arrays, reference.SEED_NAMES), strict=False)
     assert not absent.unexpected_keys
     assert all(name.endswith("_arch_alpha") for name in absent.missing_keys)
@@ -84,15 +84,15 @@ def test_supernet_equals_the_reference():
         gradient = dict(zip(order, arrays[f"grad_{key}"][row], strict=True))
         ours = samples[label].grad
         ours = np.zeros(len(order)) if ours is None else ours.numpy()
-        theirs = [gradient[name] for name in candidates(fields)[label]]
+        theirs = [gradient[name] for name in candidates(space)[label]]
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=noise, err_msg=label)
 
 
 def test_network_of_a_printed_genotype_equals_the_reference():
     arrays, config = reference.load("seed_genotype_net.npz")
     genotype = Genotype.parse(str(arrays["genotype"]))
-    fields = fields_like(arrays, config, *genotype.spaces(cells=config["ATT_LAYER"]))
-    network = Architecture(fields, genotype.choices).network().double().eval()
+    space = fields_like(arrays, config, *genotype.spaces(cells=config["ATT_LAYER"]))
+    network = Architecture(space, genotype.choices).network().double().eval()
     network.load_state_dict(reference.state(arrays, reference.SEED_NAMES))
     answer = network(*batch_of(arrays)).sigmoid()
     torch.testing.assert_close(answer, torch.from_numpy(arrays["probability"]), rtol=1e-8, atol=1e-10)
@@ -144,12 +144,12 @@ def test_a_genotype_as_the_training_reads_it():
 @pytest.mark.parametrize("edges", ["all", "one"])
 def test_any_architecture_is_written_and_read_again(edges):
     backbone, encoder = StackedSettings(edges=edges, cells=2, nodes=3), RecurrentSettings(edges=edges, nodes=4)
-    data = DataSizes(feature_size=4, words=5, answers=3)
-    fields = SpaceFields(backbone=backbone, encoder=encoder, network=NetworkSettings(), data=data)
+    data = DataSizes(feature_size=4, vocabulary_size=5, answers=3)
+    space = Space(backbone=backbone, encoder=encoder, network=NetworkSettings(), data=data)
     for seed in range(5):
-        choices = random_choices(fields, seed)
-        genotype = Genotype.parse(str(Genotype.of(Architecture(fields, choices))))
-        check(genotype.choices, fields, "genotype")
+        choices = random_choices(space, seed)
+        genotype = Genotype.parse(str(Genotype.of(Architecture(space, choices))))
+        check(genotype.choices, space, "genotype")
         assert genotype.choices == choices
         assert genotype.spaces(cells=2) == (backbone, encoder)
 
@@ -164,10 +164,10 @@ def test_any_architecture_is_written_and_read_again(edges):
     ],
 )
 def test_other_architectures_have_no_genotype(backbone, encoder, message):
-    data = DataSizes(feature_size=4, words=5, answers=3)
-    fields = SpaceFields(backbone=backbone, encoder=encoder, network=NetworkSettings(), data=data)
+    data = DataSizes(feature_size=4, vocabulary_size=5, answers=3)
+    space = Space(backbone=backbone, encoder=encoder, network=NetworkSettings(), data=data)
     with pytest.raises(InputError, match=message):
-        Genotype.of(Architecture(fields, random_choices(fields, 0)))
+        Genotype.of(Architecture(space, random_choices(space, 0)))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ DCN_NAMES = [
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_equals_the_reference(dtype, tolerance):
     arrays, config = reference.load("dense_coattention.npz")
-    sizes = Sizes(config["dim"], config["heads"], inner=1, dropout=0.0, channel_dropout=0.0)
+    sizes = Sizes(config["dim"], config["heads"], feed_forward_size=1, dropout=0.0, channel_dropout=0.0)
     network = DCN(DCNSettings(layers=config["layers"], memory_slots=config["none_slots"]), sizes).to(dtype).eval()
     network.load_state_dict(reference.state(arrays, DCN_NAMES))
     image, question = (torch.from_numpy(arrays[stream]).to(dtype) for stream in ("image", "question"))

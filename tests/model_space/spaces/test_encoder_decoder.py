@@ -181,12 +181,12 @@ def test_cells_share_the_choices_and_not_the_weights():
 def test_mcan_is_a_point_of_the_space():
     """With MCAN's attention biases at zero, the two networks are one."""
     form, choices = mmnas_file.published("mcan", WIDE)
-    sizes = WIDE.model_copy(update={"flat_inner": 16, "flat_size": 32, "word_size": 8})
-    fields = tiny_space(form).model_copy(update={"network": sizes})
-    searched = Architecture(fields, choices).network().double().eval()
+    sizes = WIDE.model_copy(update={"flat_mlp_size": 16, "flat_out_size": 32, "embedding_dim": 8})
+    space = tiny_space(form).model_copy(update={"network": sizes})
+    searched = Architecture(space, choices).network().double().eval()
     layers = form.encoder_blocks // 2
     mcan = (
-        Architecture(fields.model_copy(update={"backbone": MCANSettings(layers=layers)}), {}).network().double().eval()
+        Architecture(space.model_copy(update={"backbone": MCANSettings(layers=layers)}), {}).network().double().eval()
     )
 
     position = {
@@ -245,8 +245,8 @@ def test_a_file_is_read_as_it_was_written(seed):
     assert mmnas_file.write(Architecture(space, mmnas_file.read(text, "file", space.network)[1])) == text
     for name, path in mmnas_file.PUBLISHED.items():
         form, choices = mmnas_file.published(name, WIDE)
-        fields = tiny_space(form).model_copy(update={"network": WIDE})
-        assert json.loads(mmnas_file.write(Architecture(fields, choices))) == json.loads(path.read_text())
+        space = tiny_space(form).model_copy(update={"network": WIDE})
+        assert json.loads(mmnas_file.write(Architecture(space, choices))) == json.loads(path.read_text())
 
 
 def test_repeated_cells_are_written_out():
@@ -309,10 +309,10 @@ def test_what_is_not_a_file_of_mmnas_is_refused(text):
 
 
 def test_what_a_file_cannot_say_is_not_written_nor_read():
-    space = tiny_space(FORM, inner=20)
-    with pytest.raises(InputError, match=r"network\.inner is 20"):
+    space = tiny_space(FORM, feed_forward_size=20)
+    with pytest.raises(InputError, match=r"network\.feed_forward_size is 20"):
         mmnas_file.write(Architecture(space, random_choices(space, 0)))
-    with pytest.raises(InputError, match=r"network\.inner is 20"):
+    with pytest.raises(InputError, match=r"network\.feed_forward_size is 20"):
         mmnas_file.read('{"enc": [["feed_forward"]], "dec": [["feed_forward"]]}', "found.json", space.network)
     with pytest.raises(InputError, match=r"'mcan'.*cannot be written"):
         mmnas_file.write(Architecture(tiny_space(MCANSettings()), {}))

@@ -108,7 +108,7 @@ def data(tiny_data_settings, folder):
 
 
 def test_training_starts_from_the_vectors_and_goes_on_from_them(data, tmp_path, monkeypatch):
-    space = tiny_space(StackedSettings(edges="one", nodes=2), word_size=4)
+    space = tiny_space(StackedSettings(edges="one", nodes=2), embedding_dim=4)
     settings = TrainSettings(epochs=1, steps_per_epoch=1, batch_size=16, lr=1e-3)
     checkpoint = train(data, Architecture(space, random_choices(space, 4)), settings, tmp_path)
     monkeypatch.setitem(sys.modules, "spacy", None)  # a checkpoint holds the embedding
@@ -125,7 +125,7 @@ def test_training_starts_from_the_vectors_and_goes_on_from_them(data, tmp_path, 
 
 
 def test_search_starts_from_the_vectors(data, tmp_path):
-    space = tiny_space(StackedSettings(edges="one", cells=1, nodes=1), word_size=4).model_copy(
+    space = tiny_space(StackedSettings(edges="one", cells=1, nodes=1), embedding_dim=4).model_copy(
         update={"data": data.sizes}
     )
     search(data, space, SearchSettings(epochs=1, steps_per_epoch=1, batch_size=16, lr=1e-3), tmp_path, lambda _: None)
@@ -135,6 +135,8 @@ def test_search_starts_from_the_vectors(data, tmp_path):
 
 
 def test_vectors_of_another_width(data):
-    space = tiny_space(MCANSettings(layers=1), word_size=8).model_copy(update={"data": data.sizes})
-    with pytest.raises(InputError, match=r"^network.word_size is 8, but the vectors .* 4 wide: expected word_size: 4"):
+    space = tiny_space(MCANSettings(layers=1), embedding_dim=8).model_copy(update={"data": data.sizes})
+    with pytest.raises(
+        InputError, match=r"^network.embedding_dim is 8, but the vectors .* 4 wide: expected embedding_dim: 4"
+    ):
         start_embedding(space.build(), data.word_vectors)

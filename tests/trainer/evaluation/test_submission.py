@@ -109,7 +109,7 @@ def test_networks_of_other_vocabularies_are_refused(tiny_data, checkpoints, sett
     def other(name: str, words: tuple, answers: tuple) -> Path:
         content = torch.load(checkpoints[0], weights_only=True)
         architecture = Architecture.from_json(content["architecture"], "")
-        sizes = architecture.space.data.model_copy(update={"words": len(words), "answers": len(answers)})
+        sizes = architecture.space.data.model_copy(update={"vocabulary_size": len(words), "answers": len(answers)})
         first = next(name for name in content["state_dict"] if name.endswith("image_projection.weight"))
         prefix = first.removesuffix("image_projection.weight")
         state = {prefix + key: value for key, value in architecture.for_data(sizes).network().state_dict().items()}

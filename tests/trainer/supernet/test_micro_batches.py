@@ -163,7 +163,7 @@ settings = Settings.model_validate_json((folder / "settings.json").read_text())
 data = load_data(settings.data)
 try:
     with others(settings, folder / "search"):
-        search(data, settings.fields(data.sizes), settings.search, folder / "search", lambda epoch: None)
+        search(data, settings.space_for(data.sizes), settings.search, folder / "search", lambda epoch: None)
 except InputError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
