@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from experiment.settings import Settings
-from model_space.architecture import Architecture, Choices, candidates, read_text
+from model_space.architecture import Architecture, Choices, candidates
 from model_space.errors import InputError
+from model_space.files import read_text
 from model_space.network import DataSizes
 from model_space.published import mmnas as mmnas_file
 from model_space.published.nas_vqa import Genotype

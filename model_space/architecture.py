@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import random
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from nni.nas.space import model_context
 from torch import nn
 
 from model_space.errors import InputError
+from model_space.files import read_text, write_text
 from model_space.network import SPACES, DataSizes, Network, NetworkSettings, SpaceSettings, parameter_count
 from model_space.question_encoder import ENCODERS, EncoderSettings, LSTMSettings
 
@@ -176,22 +176,3 @@ def random_choices(space: Space, seed: int) -> Choices:
     """A uniform draw from the space."""
     generator = random.Random(seed)
     return {label: generator.choice(values) for label, values in candidates(space).items()}
-
-
-def read_text(path: Path) -> str:
-    """A file's text, or an :class:`InputError`."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None

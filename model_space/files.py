@@ -1,50 +1,148 @@
-"""Files that appear whole or not at all."""
+"""How this package writes files, whole or not at all, and how it reads the text and JSON files of users."""
 
+import fcntl
+import json
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from model_space.errors import InputError
 
 
+def partial_path(path: Path) -> Path:
+    """Returns where a file is written before it is whole: beside it, ``NAME.partial``.
+
+    The name is the same for every process, so that the next writer overwrites what a killed one left.
+    """
+    return path.with_name(f"{path.name}.partial")
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside ``path``, with its suffix, to write to: once the block is left, that file takes the place of
-    ``path``; if by an error, it is removed. Folders are made.
+def write_whole(path: Path) -> Iterator[Path]:
+    """Makes a file appear whole or not at all.
+
+    The block writes to the path that it is given (see :func:`partial_path`). When the block ends, that file is put on
+    the disk and takes the place of ``path``; when it raises an error, the file is removed and ``path`` stays as it was.
+
+    Args:
+        path: The file to write. Missing folders are made.
 
     Raises:
-        InputError: the operating system refuses; the reason is in it.
+        InputError: If the operating system refuses, or another process is writing the same file.
+
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> with write_whole(folder / "answers.txt") as partial:
+        ...     _ = partial.write_text("yes")
+        >>> [file.name for file in folder.iterdir()]
+        ['answers.txt']
     """
-    partial = _beside(path)
+    partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with open(partial, "ab") as file:
+            if not lock(file):
+                raise InputError(f"{path}: cannot be written: another process is writing it")
+            try:
+                file.truncate(0)
+                yield partial
+                os.fsync(file.fileno())
+                partial.replace(path)
+            finally:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+
+def lock(file: IO) -> bool:
+    """Locks an open file until it is closed or its process ends; returns whether no other process has locked it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file as UTF-8, whole or not at all.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    with write_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def check_writable(path: Path) -> None:
-    """Refuses before hours are spent on what will be written.
+    """Checks that a file can be written, before hours are spent on computing its content.
 
     Raises:
-        InputError: no file can be made there.
+        InputError: If no file can be made there.
     """
     if path.is_dir():
         raise InputError(f"{path}: cannot be written: is a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _beside(path).touch()
-        _beside(path).unlink()
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{os.getpid()}.{path.name}")
+def read_text(path: Path) -> str:
+    """Reads a text file in UTF-8.
+
+    Raises:
+        InputError: If the file cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_json(path: Path, what: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
+    """Reads a JSON file that a user gives.
+
+    Args:
+        path: The file.
+        what: What the file should hold, such as ``questions``, for the error message.
+        object_hook: Replaces each JSON object by what it returns, as in :func:`json.loads`.
+
+    Raises:
+        InputError: If the file cannot be read or is not JSON in UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {what} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not JSON in UTF-8: {error}") from None
+    return parse_json(text, str(path), object_hook)
+
+
+def parse_json(text: str, where: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
+    """Parses JSON text.
+
+    Args:
+        text: The JSON text.
+        where: Names the origin of the text in the error message.
+        object_hook: Replaces each JSON object by what it returns, as in :func:`json.loads`.
+
+    Raises:
+        InputError: If the text is not JSON, or is nested too deeply to be parsed.
+    """
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where}: line {error.lineno}, column {error.colno}: not JSON, or cut short: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits, or too many brackets
+        raise InputError(f"{where}: not JSON: {error}") from None

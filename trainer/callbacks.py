@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -13,8 +12,8 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from model_space.architecture import write_text
 from model_space.errors import InputError
+from model_space.files import write_text, write_whole
 from trainer.data.batches import ShuffledBatches
 from trainer.module import training_module
 
@@ -32,20 +31,15 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")  # one name: what a kill leaves is written over, not kept
-        try:
-            with open(partial, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except (OSError, RuntimeError) as error:
-            # torch reports a full disk as a RuntimeError of its zip writer.
-            partial.unlink(missing_ok=True)
-            full = getattr(error, "errno", None) == errno.ENOSPC or isinstance(error, RuntimeError)
-            reason = "the disk is full" if full else error.strerror
-            raise InputError(f"{path}: checkpoint not written: {reason}; an earlier one is still whole") from error
+        with write_whole(path) as partial:
+            try:
+                with open(partial, "wb") as file:
+                    torch.save(checkpoint, file)
+            except (OSError, RuntimeError) as error:
+                # torch reports a full disk as a RuntimeError of its zip writer.
+                full = getattr(error, "errno", None) == errno.ENOSPC or isinstance(error, RuntimeError)
+                reason = "the disk is full" if full else error.strerror
+                raise InputError(f"{path}: checkpoint not written: {reason}; an earlier one is still whole") from error
 
     def load_checkpoint(self, path, map_location=None, weights_only: bool | None = True) -> dict[str, Any]:
         return load_checkpoint(Path(path))

@@ -12,7 +12,7 @@ from rich.console import Console
 from experiment.networks import check_width, load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
-from model_space.files import whole_file
+from model_space.files import write_whole
 from trainer.data.features import read_npz
 from trainer.evaluation.ask import Reply, ask
 
@@ -147,5 +147,5 @@ def draw(
             )
             if rank > -NAMED:
                 axes.text(x, y, f"{100 * share:.0f} %", color="white", backgroundcolor=(*RED, 0.8), fontsize=8)
-        with whole_file(path) as partial:
-            figure.savefig(partial)
+        with write_whole(path) as partial:
+            figure.savefig(partial, format=path.suffix.removeprefix("."))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from experiment.networks import load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
-from model_space.files import check_writable, whole_file
+from model_space.files import check_writable, write_whole
 from model_space.onnx_form import INPUTS, OPSET, OUTPUT, onnx_form
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -47,7 +47,7 @@ def export_onnx(
     check_writable(file)
     network, vocabulary = load_network(checkpoint, read_settings(settings_file), architecture)
     network = network.cpu()
-    with whole_file(file) as partial:
+    with write_whole(file) as partial:
         with console.status("exporting"):
             write(network, {"vocabulary": json.dumps(vocabulary.to_dict())}, partial)
         for sizes in CHECKED:

@@ -26,8 +26,7 @@ def pack(settings_file: Path, console: Console) -> None:
     """
     data = read_settings(settings_file).data
     make_data(data)
-    splits = [*data.train_parts, data.val, *([data.test] if data.test else [])]
-    for source in dict.fromkeys(path for split in splits for path in split.feature_paths):
+    for source in dict.fromkeys(path for split in data.named_splits.values() for path in split.feature_paths):
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

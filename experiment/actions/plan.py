@@ -83,7 +83,7 @@ def plan(settings_file: Path, console: Console) -> None:
     settings = read_settings(settings_file)
     data = settings.data
     make_data(data)
-    splits = {files: sized(files) for files in (*data.train_parts, data.val, *([data.test] if data.test else []))}
+    splits = {files: sized(files) for files in data.named_splits.values()}
     shape = Shape(sizes_of(settings), data.max_tokens, data.max_regions, data.trim)
     space = settings.space_for(NO_DATA)
     searched = bool(candidates(space))

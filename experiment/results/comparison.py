@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from experiment.settings import Settings
-from model_space.architecture import Architecture, Space, random_choices, write_text
+from model_space.architecture import Architecture, Space, random_choices
+from model_space.files import write_text
 from model_space.question_encoder import LSTMSettings
 from model_space.spaces.mcan import MCANSettings
 from trainer.callbacks import Epoch, read_curve

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from experiment.manager.records import Metric, Trial
 from experiment.results.drawing import printable
 from model_space.errors import InputError
+from model_space.files import write_whole
 
 CURVES = {
     "default": "validation accuracy of the derived architecture, %",
@@ -39,13 +39,8 @@ def draw_curves(trials: Sequence[Trial], path: Path) -> None:
     with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "curves", "svg.fonttype": "none"}):
         content = io.BytesIO()
         figure(trials).savefig(content, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with write_whole(path) as partial:
         partial.write_bytes(content.getvalue())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def figure(trials: Sequence[Trial]) -> Figure:

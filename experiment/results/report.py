@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from model_space.architecture import write_text
+from model_space.files import write_text
 
 ANSWER_TYPES = ("yes/no", "number", "other")
 

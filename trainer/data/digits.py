@@ -56,6 +56,18 @@ class DigitsSettings(BaseModel):
         return {"format": FORMAT, **self.model_dump(exclude={"folder"})}
 
 
+def split_files(folder: Path) -> dict[str, dict[str, Path]]:
+    """Returns the files of the embedded data in a folder: split → ``questions``, ``annotations`` and ``features``."""
+    return {
+        split: {
+            "questions": folder / f"v2_OpenEnded_mscoco_{name}_questions.json",
+            "annotations": folder / f"v2_mscoco_{name}_annotations.json",
+            "features": folder / name,
+        }
+        for split, (name, _) in SPLITS.items()
+    }
+
+
 def generate(settings: DigitsSettings) -> Path:
     """Make the data in ``settings.folder``, unless it is there already; return the folder.
 

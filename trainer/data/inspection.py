@@ -123,7 +123,7 @@ Progress = Callable[[str, int, int], None]
 def check(settings: DataSettings, progress: Progress = lambda what, total, seen: None) -> Report:
     """Reads every file that the settings name, features included."""
     findings = Findings()
-    splits = [SplitReport(name, files) for name, files in named_splits(settings).items()]
+    splits = [SplitReport(name, files) for name, files in settings.named_splits.items()]
     for split in splits:
         _read_entries(split, findings, progress)
     _compare(splits, findings)
@@ -146,13 +146,6 @@ def check(settings: DataSettings, progress: Progress = lambda what, total, seen:
         _read_features(split, settings.max_regions, images, findings)
     _compare_widths(splits, findings)
     return Report(splits, list(findings), vocabulary, vectors)
-
-
-def named_splits(settings: DataSettings) -> dict[str, SplitSettings]:
-    parts = settings.train_parts
-    names = ["train"] if len(parts) == 1 else [f"train {number}" for number in range(1, len(parts) + 1)]
-    splits = dict(zip(names, parts)) | {"val": settings.val}
-    return splits | {"test": settings.test} if settings.test else splits
 
 
 def _read_entries(split: SplitReport, findings: Findings, progress: Progress) -> None:

@@ -4,7 +4,6 @@ Read as well: VQA v1's open-ended files, of the same form, and Visual Genome's a
 have no types and fewer answers or one answer ten times.
 """
 
-import json
 import mmap
 import re
 import reprlib
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model_space.errors import InputError
+from model_space.files import read_json
 
 ANSWER_TYPES = ("yes/no", "number", "other")
 UNTYPED = "untyped"
@@ -93,17 +93,7 @@ def load_entries(path: str | Path, kind: str) -> list:
         return shared.setdefault(answer, {"answer": answer}) if isinstance(answer, str) else entry
 
     hook = answer_alone if kind == "annotations" else None
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_hook=hook)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the {kind} file: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: line {error.lineno}, column {error.colno}: not JSON, or cut short: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON in UTF-8: {error}") from None
-
+    content = read_json(Path(path), kind, hook)
     entries = content.get(kind) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         found = f"the keys {', '.join(map(short, content))}" if isinstance(content, dict) else "no JSON object"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from model_space.errors import InputError
 from model_space.network import DataSizes
-from trainer.data.digits import DigitsSettings, generate
+from trainer.data.digits import DigitsSettings, generate, split_files
 from trainer.data.questions import UNTYPED, one_release, read_annotations, read_questions
 from trainer.data.vectors import WordVectors, word_vectors
 from trainer.data.vocabulary import Vocabulary, frequent_answers, read_answers, words_of
@@ -52,7 +52,8 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     digits: DigitsSettings | None = None
-    """makes the embedded data first, unless it is there; null for data of one's own"""
+    """The embedded data, which is made first if it is not there; null for other data. Unless `train` or `val` is given,
+    the three splits are those of the embedded data."""
     train: OneOrSeveral[SplitSettings]
     """or several parts that are trained on together, such as train, val and Visual Genome"""
     val: SplitSettings
@@ -74,6 +75,15 @@ class DataSettings(BaseModel):
     accuracy: Variant = "official"
     """which form of the accuracy is reported: the official one, or that of mcan-vqa's evaluator"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _splits_of_digits(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "train" in content or "val" in content:
+            return content
+        digits = content.get("digits")
+        folder = digits.get("folder") if isinstance(digits, dict) else getattr(digits, "folder", None)
+        return split_files(Path(folder)) | content if isinstance(folder, str | Path) else content
+
     @model_validator(mode="after")
     def _answers_of_one_source(self):
         if self.answers and self.vocabulary:
@@ -85,6 +95,14 @@ class DataSettings(BaseModel):
     @property
     def train_parts(self) -> tuple[SplitSettings, ...]:
         return self.train if isinstance(self.train, tuple) else (self.train,)
+
+    @property
+    def named_splits(self) -> dict[str, SplitSettings]:
+        """Every split by its name: ``train``, or ``train 1``, ``train 2`` and so on, then ``val``, then ``test``."""
+        parts = self.train_parts
+        names = ["train"] if len(parts) == 1 else [f"train {number}" for number in range(1, len(parts) + 1)]
+        splits = dict(zip(names, parts)) | {"val": self.val}
+        return splits | {"test": self.test} if self.test else splits
 
     @property
     def final(self) -> SplitSettings:

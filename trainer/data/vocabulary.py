@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from model_space.errors import InputError
+from model_space.files import read_json
 from trainer.data.answers import normalise
 
 PADDING, UNKNOWN = 0, 1  # the indices of the first two words
@@ -63,7 +63,7 @@ def read_answers(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: no such file, or something else.
     """
-    content = _read_json(path, "answers")
+    content = read_json(path, "answers")
     if not (isinstance(content, list) and len(content) == 2 and all(isinstance(each, dict) for each in content)):
         raise InputError(f"{path}: answers: expected a list of two objects, answer to index and index to answer")
     index, answers = content
@@ -81,15 +81,6 @@ def read_answers(path: Path) -> tuple[str, ...]:
             f"{path}: answers: {len(index)} answers and {len(answers)} indices, expected 0, 1, 2, ... once"
         )
     return in_order
-
-
-def _read_json(path: Path, what: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {what} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: {what}: not JSON in UTF-8: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -138,7 +129,7 @@ class Vocabulary:
         Raises:
             InputError: no such file, or something else.
         """
-        return cls.from_dict(_read_json(path, "vocabulary"), str(path))
+        return cls.from_dict(read_json(path, "vocabulary"), str(path))
 
     @classmethod
     def from_dict(cls, state: dict[str, list[str]], where: str) -> "Vocabulary":

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model_space.errors import InputError
-from model_space.files import whole_file
+from model_space.files import write_whole
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluation.evaluate import BATCH, move
 from trainer.module import answer_logits
@@ -101,7 +101,7 @@ def saving(path: Path, question_ids: Sequence[int], answers: Sequence[str]) -> I
     header = json.dumps({"__metadata__": {"answers": json.dumps(answers)}, **tensors}).encode()
     header += b" " * (-len(header) % 8)
     begin = len(header).to_bytes(8, "little") + header + np.asarray(question_ids, "<i8").tobytes()
-    with whole_file(path) as partial:
+    with write_whole(path) as partial:
         with open(partial, "wb") as file:
             file.write(begin)
             file.flush()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model_space.errors import InputError
-from model_space.files import whole_file
+from model_space.files import write_whole
 
 
 def write_submission(path: Path, question_ids: Sequence[int], answers: Sequence[str | None]) -> None:
@@ -30,7 +30,7 @@ def write_submission(path: Path, question_ids: Sequence[int], answers: Sequence[
         problem = f"question {twice} comes {times} times" if times else "no question to answer"
         raise InputError(f"{path}: {problem}: nothing written")
 
-    with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
+    with write_whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
         for place, (question_id, answer) in enumerate(zip(question_ids, answers)):
             file.write("[" if place == 0 else ",\n")
             file.write(json.dumps({"question_id": question_id, "answer": answer}))

@@ -160,5 +160,6 @@ def test_curves_are_the_same_bytes_twice(tmp_path, suffix):
 def test_where_curves_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match=r"\.svg or \.png"):
         draw_curves([], tmp_path / "curves.pdf")
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        draw_curves([], tmp_path / "nowhere" / "curves.png")
+        draw_curves([], tmp_path / "file" / "curves.png")

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from model_space.errors import InputError
 from trainer.data import digits
 from trainer.data.digits import MIXES, SPLITS, DigitsSettings, generate, split_sources
+from trainer.data.splits import DataSettings, make_data
 
 SIZES = {"train_scenes": 150, "val_scenes": 20, "test_scenes": 20}
 LABELS = load_digits().target
@@ -180,3 +181,24 @@ def test_what_exists_is_kept_or_refused(tmp_path):
     with pytest.raises(InputError, match="not embedded data"):
         generate(settings.model_copy(update={"folder": tmp_path / "mine"}))
     assert (tmp_path / "mine" / "notes.txt").read_text() == "precious"
+
+
+def test_the_splits_of_the_embedded_data_need_no_naming(tmp_path):
+    made = {"digits": {"folder": str(tmp_path), "train_scenes": 4, "val_scenes": 2, "test_scenes": 2}}
+    files = {
+        split: {
+            "questions": f"{tmp_path}/v2_OpenEnded_mscoco_{name}_questions.json",
+            "annotations": f"{tmp_path}/v2_mscoco_{name}_annotations.json",
+            "features": f"{tmp_path}/{name}",
+        }
+        for split, name in (("train", "train2014"), ("val", "val2014"), ("test", "test2015"))
+    }
+    short, whole = DataSettings(**made), DataSettings(**made, **files)
+    assert short == whole and short.model_dump_json() == whole.model_dump_json()
+    assert list(short.named_splits) == ["train", "val", "test"]
+    make_data(short)
+    assert all(path.exists() for split in short.named_splits.values() for path in split.model_dump().values())
+    assert DataSettings(**made, train=files["train"], val=files["val"]).test is None
+    assert DataSettings(**made, test=None).test is None
+    with pytest.raises(ValueError, match="train"):
+        DataSettings(**made, val=files["val"])

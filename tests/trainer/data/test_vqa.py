@@ -169,14 +169,14 @@ def refuse(message, *arguments):
 def test_files_that_are_not_there(files, vocabulary, tmp_path):
     nothing = tmp_path / "nothing.json"
     refuse(
-        "nothing.json: cannot read the questions file: No such file",
+        "nothing.json: questions cannot be read: No such file",
         nothing,
         None,
         files.features,
         vocabulary,
     )
-    refuse("nothing.json: cannot read the annotations file", files.questions, nothing, files.features, vocabulary)
-    refuse("cannot read the questions file: Is a directory", tmp_path, None, files.features, vocabulary)
+    refuse("nothing.json: annotations cannot be read", files.questions, nothing, files.features, vocabulary)
+    refuse("questions cannot be read: Is a directory", tmp_path, None, files.features, vocabulary)
     refuse("nothing.json: cannot read the folder of features", files.questions, None, nothing, vocabulary)
     refuse("cannot read the folder of features: Not a dir", files.questions, None, files.questions, vocabulary)
 

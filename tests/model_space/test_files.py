@@ -1,0 +1,70 @@
+"""Files appear whole or not at all, and users' files are read or refused in one line."""
+
+import os
+import signal
+import time
+from multiprocessing import get_context
+
+import pytest
+
+from model_space.errors import InputError
+from model_space.files import check_writable, partial_path, read_json, write_text, write_whole
+
+fork = get_context("fork")
+
+
+def test_what_an_error_or_a_kill_leaves(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    write_text(path, "first")
+    with pytest.raises(KeyboardInterrupt), write_whole(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "first" and list(path.parent.iterdir()) == [path]
+
+    def write_and_wait():
+        with write_whole(path) as partial:
+            partial.write_text("half")
+            time.sleep(60)
+
+    process = fork.Process(target=write_and_wait)
+    process.start()
+    while not (partial_path(path).exists() and partial_path(path).read_text()):
+        time.sleep(0.01)
+    with pytest.raises(InputError, match=r"file\.txt: cannot be written: another process is writing it"):
+        write_text(path, "second")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert path.read_text() == "first" and partial_path(path).read_text() == "half"
+    write_text(path, "second")
+    assert path.read_text() == "second" and list(path.parent.iterdir()) == [path]
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="cannot be written: "):
+            check_writable(path)
+        with pytest.raises(InputError, match="cannot be written: "):
+            write_text(path, "text")
+    check_writable(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 1, column 1: not JSON, or cut short: Expecting value"),
+        (b'{"a": 1,\n "b"', "line 2, column 5: not JSON, or cut short: "),
+        (b"[" * 100_000, "not JSON: maximum recursion depth"),
+        (b"1" * 5000, "not JSON: Exceeds the limit"),
+        (b"\xff\xfe{}", "not JSON in UTF-8: "),
+        (None, "answers cannot be read: No such file"),
+    ],
+)
+def test_what_is_no_json(tmp_path, content, message):
+    path = tmp_path / "some.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{path}: {message}") as error:
+        read_json(path, "answers")
+    assert "\n" not in str(error.value)
