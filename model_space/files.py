@@ -112,27 +112,27 @@ def read_json(path: Path, what: str, object_hook: Callable[[dict], Any] | None =
 
     Args:
         path: The file.
-        what: What the file should hold, such as ``questions``, for the error message.
+        what: What the file should be, for the error message, such as ``"a file of questions"``.
         object_hook: Replaces each JSON object by what it returns, as in :func:`json.loads`.
 
     Raises:
         InputError: If the file cannot be read or is not JSON in UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse_json(path.read_text(encoding="utf-8"), str(path), what, object_hook)
     except OSError as error:
         raise InputError(f"{path}: {what} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not JSON in UTF-8: {error}") from None
-    return parse_json(text, str(path), object_hook)
+        raise InputError(f"{path}: not {what}: not JSON in UTF-8 ({error})") from None
 
 
-def parse_json(text: str, where: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
+def parse_json(text: str, where: str, what: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
     """Parses JSON text.
 
     Args:
         text: The JSON text.
         where: Names the origin of the text in the error message.
+        what: What the text should be, for the error message, such as ``"an architecture"``.
         object_hook: Replaces each JSON object by what it returns, as in :func:`json.loads`.
 
     Raises:
@@ -142,7 +142,8 @@ def parse_json(text: str, where: str, object_hook: Callable[[dict], Any] | None 
         return json.loads(text, object_hook=object_hook)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{where}: line {error.lineno}, column {error.colno}: not JSON, or cut short: {error.msg}"
+            f"{where}: line {error.lineno}, column {error.colno}: not {what}: "
+            f"the JSON ends or breaks here ({error.msg})"
         ) from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, or too many brackets
-        raise InputError(f"{where}: not JSON: {error}") from None
+        raise InputError(f"{where}: not {what}: JSON that cannot be read ({error})") from None

@@ -116,11 +116,11 @@ MISTAKES = {
     ),
     "questions cut short": (
         lambda files: cut_short(files.train.questions),
-        r"train2014_questions.json: line 1, column \d+: not JSON, or cut short",
+        r"train2014_questions.json: line 1, column \d+: not a file of \w+: the JSON ends or breaks here",
     ),
     "annotations cut short": (
         lambda files: cut_short(files.val.annotations),
-        r"val2014_annotations.json: line 1, column \d+: not JSON, or cut short",
+        r"val2014_annotations.json: line 1, column \d+: not a file of \w+: the JSON ends or breaks here",
     ),
     "a question without annotation": (
         lambda files: edit(files.val.annotations, "annotations", lambda entries: entries.pop()),

@@ -93,7 +93,7 @@ def load_entries(path: str | Path, kind: str) -> list:
         return shared.setdefault(answer, {"answer": answer}) if isinstance(answer, str) else entry
 
     hook = answer_alone if kind == "annotations" else None
-    content = read_json(Path(path), kind, hook)
+    content = read_json(Path(path), f"a file of {kind}", hook)
     entries = content.get(kind) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         found = f"the keys {', '.join(map(short, content))}" if isinstance(content, dict) else "no JSON object"

@@ -63,7 +63,7 @@ def read_answers(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: no such file, or something else.
     """
-    content = read_json(path, "answers")
+    content = read_json(path, "a file of answers")
     if not (isinstance(content, list) and len(content) == 2 and all(isinstance(each, dict) for each in content)):
         raise InputError(f"{path}: answers: expected a list of two objects, answer to index and index to answer")
     index, answers = content
@@ -129,7 +129,7 @@ class Vocabulary:
         Raises:
             InputError: no such file, or something else.
         """
-        return cls.from_dict(read_json(path, "vocabulary"), str(path))
+        return cls.from_dict(read_json(path, "a vocabulary"), str(path))
 
     @classmethod
     def from_dict(cls, state: dict[str, list[str]], where: str) -> "Vocabulary":

@@ -147,9 +147,11 @@ def test_files_that_cannot_be_read_do_not_hide_the_others(official, tmp_path):
     data = splits(official) | {"answers": tmp_path / "no_answers.json", "word_vectors": "en_core_web_none"}
     stops, _, _ = looked_at(data)
     said = [what for _, what in stops]
-    assert re.search(r"train2014_questions.json: line 2, column \d+: not JSON, or cut short", said[0])
-    assert "val2014_annotations.json: annotations cannot be read: No such file" in said[1]
-    assert "no_answers.json: answers cannot be read: No such file" in said[2]
+    assert re.search(
+        r"train2014_questions.json: line 2, column \d+: not a file of \w+: the JSON ends or breaks here", said[0]
+    )
+    assert "val2014_annotations.json: a file of annotations cannot be read: No such file" in said[1]
+    assert "no_answers.json: a file of answers cannot be read: No such file" in said[2]
     assert "data.word_vectors: en_core_web_none: no folder" in said[3]
     assert "test2015: cannot read the folder of features: No such file" in said[4]
     assert len(said) == 5  # not that the images of test2015 have no features

@@ -90,7 +90,7 @@ def test_answers_of_mcan_are_taken_in_its_order(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "line 1, column 1: not JSON, or cut short"),
+        ("", "line 1, column 1: not a file of answers: the JSON ends or breaks here"),
         ('["yes", "no"]', "expected a list of two objects, answer to index and index to answer"),
         ('{"yes": 0}', "expected a list of two objects"),
         ('[{"yes": 0, "no": 1}, {"0": "yes", "1": "yes"}]', "'no' has the index 1, where the second object has 'yes'"),
@@ -107,7 +107,7 @@ def test_a_wrong_answer_dict_is_refused(tmp_path, content, message):
     with pytest.raises(InputError, match=f"^{path}: .*{message}") as error:
         read_answers(path)
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match=r"absent.json: answers cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"absent.json: a file of answers cannot be read: No such file"):
         read_answers(tmp_path / "absent.json")
 
 

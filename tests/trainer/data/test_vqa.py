@@ -169,13 +169,13 @@ def refuse(message, *arguments):
 def test_files_that_are_not_there(files, vocabulary, tmp_path):
     nothing = tmp_path / "nothing.json"
     refuse(
-        "nothing.json: questions cannot be read: No such file",
+        "nothing.json: a file of questions cannot be read: No such file",
         nothing,
         None,
         files.features,
         vocabulary,
     )
-    refuse("nothing.json: annotations cannot be read", files.questions, nothing, files.features, vocabulary)
+    refuse("nothing.json: a file of annotations cannot be read", files.questions, nothing, files.features, vocabulary)
     refuse("questions cannot be read: Is a directory", tmp_path, None, files.features, vocabulary)
     refuse("nothing.json: cannot read the folder of features", files.questions, None, nothing, vocabulary)
     refuse("cannot read the folder of features: Not a dir", files.questions, None, files.questions, vocabulary)
@@ -190,10 +190,13 @@ def test_swapped_files(files, vocabulary):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "line 1, column 1: not JSON"),
-        (b'{"questions": [\n{"question_id": 1,\n"image', "line 3, column 1: not JSON, or cut short"),
+        (b"", "line 1, column 1: not a file of questions: the JSON ends"),
+        (
+            b'{"questions": [\n{"question_id": 1,\n"image',
+            "line 3, column 1: not a file of questions: the JSON ends or breaks here",
+        ),
         (b"\xff\xfe{}", "not JSON in UTF-8"),
-        (b"[" * 100_000, "not JSON"),
+        (b"[" * 100_000, "JSON that cannot be read"),
         (b"[1, 2]", "expected the key 'questions', found no JSON object"),
         (b'{"questions": {}}', "not a file of questions"),
         (b'{"questions": []}', "holds no questions"),
