@@ -6,11 +6,11 @@ python -m benchmarks.draw_spaces
 from pathlib import Path
 
 from experiment.results.drawing import save_svg
-from model_space.architecture import Architecture, Space, random_choices
+from model_space.architecture import Architecture, Space
+from model_space.encoders.lstm import LSTMSettings
 from model_space.encoders.recurrent import RecurrentSettings
-from model_space.network import DataSizes, NetworkSettings
 from model_space.published import mmnas as mmnas_file
-from model_space.question_encoder import LSTMSettings
+from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces.dcn import DCNSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.paired import PairedSettings
@@ -37,9 +37,11 @@ def main() -> None:
     architectures = {}
     for name, (backbone, encoder) in SPACES.items():
         space = Space(backbone=backbone, encoder=encoder, network=network, data=data)
-        architectures[name] = Architecture(space, random_choices(space, SEED))
+        architectures[name] = Architecture(space=space, choices=space.random_choices(SEED))
     backbone, choices = mmnas_file.published("mmnasnet_vqa", network)
-    architectures["mmnasnet_vqa"] = Architecture(Space(backbone=backbone, network=network, data=data), choices)
+    architectures["mmnasnet_vqa"] = Architecture(
+        space=Space(backbone=backbone, network=network, data=data), choices=choices
+    )
     for name, architecture in architectures.items():
         save_svg(architecture, FOLDER / f"{name}.svg")
         print(f"written: {FOLDER / name}.svg")

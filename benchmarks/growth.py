@@ -32,7 +32,7 @@ from benchmarks.step import (
     training_step,
 )
 from model_space.architecture import Space
-from model_space.network import NetworkSettings
+from model_space.sizes import NetworkSettings
 from model_space.spaces import stacked
 from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.snas import Snas

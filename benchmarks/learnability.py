@@ -86,7 +86,7 @@ def measure(name: str, seed: int, settings: Settings, layers: int) -> Accuracy:
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         changed(stack, name)
         options = settings.train.model_copy(update={"seed": seed})
-        checkpoint = train(data, Architecture(space, {}), options, Path(folder))
+        checkpoint = train(data, Architecture(space=space, choices={}), options, Path(folder))
         return evaluate(load_trained(checkpoint)[0], data.val)
 
 

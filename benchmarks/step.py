@@ -38,7 +38,7 @@ from benchmarks.plain import plain
 from model_space.architecture import Space
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.functional import dropout_drawn_ahead
-from model_space.network import DataSizes, NetworkSettings
+from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.snas import SampledInput, SampledLayer, Snas

@@ -4,17 +4,15 @@ import json
 from pathlib import Path
 
 from experiment.settings import Settings
-from model_space.architecture import Architecture, Choices, candidates
+from model_space.architecture import Architecture
+from model_space.contracts import Choices
 from model_space.errors import InputError
 from model_space.files import read_text
-from model_space.network import DataSizes
 from model_space.published import mmnas as mmnas_file
 from model_space.published.nas_vqa import Genotype
+from model_space.sizes import NO_DATA
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.stacked import StackedSettings
-
-NO_DATA = DataSizes(feature_size=1, vocabulary_size=2, answers=1)
-"""in an architecture until :meth:`~model_space.architecture.Architecture.for_data` knows better"""
 
 
 def read_architecture(source: Path, settings: Settings) -> Architecture:
@@ -48,19 +46,19 @@ def architecture_of(settings: Settings) -> Architecture:
         InputError: there is something to be chosen.
     """
     space = settings.space_for(NO_DATA)
-    if candidates(space):
+    if space.candidates():
         raise InputError(
             f"the settings' space '{space.backbone.name}' with the question encoder '{space.encoder.name}' has many "
             "architectures, and none was named"
         )
-    return Architecture(space, {})
+    return Architecture(space=space, choices={})
 
 
 def of_mmnas(space: EncoderDecoderSettings, choices: Choices, settings: Settings) -> Architecture:
     if settings.space.name == space.name:
         blocks = {"encoder_blocks": space.encoder_blocks, "decoder_blocks": space.decoder_blocks}
         space = settings.space.model_copy(update=blocks)
-    return Architecture(settings.space_for(NO_DATA).model_copy(update={"backbone": space}), choices)
+    return Architecture(space=settings.space_for(NO_DATA).model_copy(update={"backbone": space}), choices=choices)
 
 
 def of_nas_vqa(text: str, where: str, settings: Settings) -> Architecture:
@@ -71,7 +69,8 @@ def of_nas_vqa(text: str, where: str, settings: Settings) -> Architecture:
     if settings.encoder.name == encoder.name:
         encoder = settings.encoder.model_copy(update={"edges": encoder.edges, "nodes": encoder.nodes})
     return Architecture(
-        settings.space_for(NO_DATA).model_copy(update={"backbone": space, "encoder": encoder}), genotype.choices
+        space=settings.space_for(NO_DATA).model_copy(update={"backbone": space, "encoder": encoder}),
+        choices=genotype.choices,
     )
 
 

@@ -13,8 +13,7 @@ from experiment.actions.export_onnx import export_onnx as export_onnx
 from experiment.actions.pack import pack as pack
 from experiment.actions.plan import plan as plan
 from experiment.actions.profile import advice, kinds_table, parts_table
-from experiment.actions.spaces import ROWS
-from experiment.actions.spaces import table as spaces_table
+from experiment.actions.spaces import run as list_spaces
 from experiment.actions.test import test as test
 from experiment.actions.val import validate as validate
 from experiment.architectures import read_architecture
@@ -64,9 +63,7 @@ def profile(settings_file: Path, folder: Path) -> None:
 
 
 def spaces() -> None:
-    with console.status("counting"):
-        table = spaces_table(ROWS)
-    console.print(table, soft_wrap=False)
+    list_spaces(console)
 
 
 def refuse(error: Exception) -> int:

@@ -34,8 +34,8 @@ def load_network(path: Path, settings: Settings, source: Path | None = None) -> 
         words, answers = len(vocabulary.words), len(vocabulary.answers)
         if (sizes.vocabulary_size, sizes.answers) != (words, answers):
             raise InputError(
-                f"{path}: knows {sizes.vocabulary_size} words and {sizes.answers} answers, the vocabulary "
-                f"of the settings has {words} and {answers}: name the one it was trained with (data.vocabulary)"
+                f"{path}: knows {sizes.vocabulary_size} words and {sizes.answers} answers, the vocabulary of the "
+                f"settings has {words} and {answers}: name the one it was trained with (data.vocabulary)"
             )
         network = published_network(content, architecture.for_data(sizes), str(path))
     elif source:

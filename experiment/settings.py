@@ -1,9 +1,5 @@
 """The settings of one search, read from YAML and checked by type."""
 
-import difflib
-import reprlib
-import types
-import typing
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,17 +8,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from model_space.architecture import Space
+from model_space.encoders import AnyEncoder
+from model_space.encoders.lstm import LSTMSettings
 from model_space.errors import InputError
-from model_space.network import SPACES, DataSizes, NetworkSettings, SpaceSettings
-from model_space.question_encoder import ENCODERS, EncoderSettings, LSTMSettings
+from model_space.sizes import DataSizes, NetworkSettings
+from model_space.spaces import AnyBackbone
+from model_space.validation import explained, hint
 from trainer.data.splits import DataSettings
 from trainer.search import SearchSettings
 from trainer.train import TrainSettings
-
-TAGGED = {"space": SPACES, "encoder": ENCODERS}
-"""sections whose key `name` says which keys they have"""
-FORMS = ("one", "several")
-"""how pydantic names the forms of a value that may also be a list of such values"""
 
 
 class Settings(BaseModel):
@@ -31,8 +25,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: DataSettings
-    space: SpaceSettings
-    encoder: EncoderSettings = LSTMSettings()
+    space: AnyBackbone
+    encoder: AnyEncoder = LSTMSettings()
     network: NetworkSettings = NetworkSettings()
     search: SearchSettings = SearchSettings()
     train: TrainSettings = TrainSettings()
@@ -53,7 +47,7 @@ class Settings(BaseModel):
         known |= {f"encoder.{key}": ("encoder", key) for key in content["encoder"]}
         for key, value in parameters.items():
             if key not in known:
-                raise InputError(f"{where}: unknown parameter '{key}' (it is {value!r}){nearest(key, known)}")
+                raise InputError(f"{where}: unknown parameter '{key}' (it is {value!r}){hint(key, known)}")
             section, name = known[key]
             content[section][name] = value
         return validate(content, where)
@@ -80,54 +74,22 @@ def read_settings(path: Path | str) -> Settings:
 
 
 def validate(content: dict[str, Any], where: str, node: yaml.Node | None = None) -> Settings:
+    """Returns the settings of a file's content.
+
+    Args:
+        content: The sections of the file.
+        where: Names the file in an error.
+        node: The YAML from which the content was read, for the line of an error.
+
+    Raises:
+        InputError: A key is unknown or missing, or a value is not allowed.
+    """
     try:
         return Settings.model_validate(content)
     except pydantic.ValidationError as error:
-        # An unknown key explains a missing one better than the other way round.
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    keys = [key for key in first["loc"] if key not in (*TAGGED.get(first["loc"][0], ()), *FORMS)]
-    name, value = ".".join(map(str, keys)), first["input"]
+        keys, sentence = explained(error, Settings, content)
     line = f", line {line_of(node, keys)}" if node else ""
-    if first["type"] == "extra_forbidden":
-        raise InputError(f"{where}{line}: unknown key '{name}'{nearest(str(keys[-1]), known_keys(content, keys[:-1]))}")
-    if first["type"] == "missing":
-        raise InputError(f"{where}{line}: '{name}' is missing")
-    if first["type"] == "union_tag_invalid":
-        expected = ", ".join(TAGGED[name])
-        raise InputError(f"{where}{line}: {name}.name is {value.get('name')!r}, expected one of {expected}")
-    if first["type"] == "union_tag_not_found":
-        raise InputError(f"{where}{line}: '{name}.name' is missing, expected one of {', '.join(TAGGED[name])}")
-    if first["type"] == "value_error":  # a rule over several keys, which names them itself
-        raise InputError(f"{where}{line}: {name}: {first['msg'].removeprefix('Value error, ')}")
-    message = first["msg"].removeprefix("Input ").replace("should", "must")
-    raise InputError(f"{where}{line}: {name} is {reprlib.repr(value)}: {message}")
-
-
-def known_keys(content: dict[str, Any], section: list) -> list[str]:
-    """The keys that a section of the settings may have."""
-    model: Any = Settings
-    for key in section:
-        if isinstance(key, int):
-            continue  # all parts of a list are of one kind
-        if key in TAGGED:
-            model = TAGGED[key][content[key]["name"]]
-        else:
-            model = next(m for m in models(model.model_fields[key].annotation))
-    return list(model.model_fields)
-
-
-def models(annotation: Any) -> typing.Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
-        for part in typing.get_args(annotation):
-            yield from models(part)
-
-
-def nearest(key: str, known: typing.Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+    raise InputError(f"{where}{line}: {sentence}")
 
 
 def line_of(node: yaml.Node, keys: list) -> int:

@@ -1,7 +1,8 @@
-"""What a drawing shows, before it has any shape: streams of states, and the operations that lead from one to the next.
+"""What a drawing of an architecture shows, before it has any shape.
 
-Every space is one of two graphs. In both a stream is a row of states, numbered from 0, and an edge computes a state
-from an earlier one of its stream, sometimes guided by a state of the other stream.
+Every space is one of two graphs, :class:`CellGraph` or :class:`ChainGraph`. In both a stream is a row of states,
+numbered from 0, and an edge computes a state from an earlier state of its stream. Some edges are guided by a state of
+the other stream.
 """
 
 from dataclasses import dataclass
@@ -16,51 +17,60 @@ class Edge:
     node: int
     operation: str
     guide: tuple[str, int] | None = None
-    """stream and state that guide the operation"""
+    """The stream and the state that guide the operation; None where nothing does."""
     joint: bool = False
-    """one operation that computes both streams; the edge of the other stream is its other half"""
+    """Whether one operation computes both streams. The edge of the other stream is then its other half."""
 
 
 @dataclass(frozen=True)
 class CellGraph:
-    """A cell as papers draw it, folded: a state is a node, which may have several edges, from any node before it."""
+    """A cell as papers draw it, folded. A state is a node, and several edges may enter it, from any node before it."""
 
     title: str
     streams: tuple[str, ...]
     nodes: tuple[str, ...]
-    """names of the nodes of each stream: what enters, then the searched ones"""
+    """Names of the nodes of each stream: first those that inputs enter, then the searched ones."""
     edges: tuple[Edge, ...]
     inputs: tuple[tuple[str, int], ...]
-    """what enters, in words, and the node into which it goes"""
+    """Each input in words, and the position of the node that it enters."""
     prepared: str | None
-    """the operation that each input goes through first"""
+    """The operation that each input goes through first; None where there is none."""
     start: str
-    """how a node joins its inputs, where it has several"""
+    """How a node joins its inputs, if it has several."""
     result: str
-    """what the mean of the searched nodes is, in words"""
+    """What the mean of the searched nodes is, in words."""
     after: str | None
-    """the operation that each stream goes through after the last cell"""
+    """The operation that each stream goes through after the last cell; None where there is none."""
     note: str
+    """What is written below the drawing."""
 
     @property
     def searched(self) -> range:
-        """Positions of the nodes whose mean is the output."""
+        """Returns the positions of the nodes whose mean is the output."""
         return range(1 + max(node for _, node in self.inputs), len(self.nodes))
 
 
 @dataclass(frozen=True)
 class ChainGraph:
-    """Blocks one after another, unrolled: block ``i`` is the one edge between the states ``i - 1`` and ``i``."""
+    """Blocks one after another. Block ``i`` is the one edge between the states ``i - 1`` and ``i``."""
 
     titles: dict[str, str]
-    """stream → heading of its blocks"""
+    """The heading above the blocks of each stream."""
     edges: tuple[Edge, ...]
     note: str
+    """What is written below the drawing."""
     repeats: int = 1
-    """how often the blocks of a stream are run through"""
+    """How often the blocks of a stream are repeated."""
     fixed: bool = False
-    """nothing in it is chosen"""
+    """Whether nothing in it is chosen."""
 
     @property
     def streams(self) -> tuple[str, ...]:
+        """Returns the names of the streams."""
         return tuple(self.titles)
+
+
+def joint_edges(layer: int, operation: str) -> list[Edge]:
+    """Returns the two halves of an operation that computes both streams of a layer, each guided by the other."""
+    other = {"image": "question", "question": "image"}
+    return [Edge(stream, layer - 1, layer, operation, (other[stream], layer - 1), joint=True) for stream in other]

@@ -1,144 +1,56 @@
 """The whole network: question encoder → image projection → backbone → head.
 
-The backbone is a space to search or a fixed network; the rest is that of MCAN (Yu et al., 2019, section 4).
+The backbone is a space to search or a fixed network, and so is the question encoder. The rest is that of MCAN (Yu et
+al., 2019, arXiv 1906.10770, section 4).
 """
 
-from typing import Annotated
-
 from nni.nas.nn.pytorch import ModelSpace
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from model_space.operations import MLP, Linear, Sizes
-from model_space.question_encoder import EncoderSettings, LSTMSettings, QuestionEncoder
-from model_space.spaces.dcn import DCN, DCNSettings
-from model_space.spaces.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
-from model_space.spaces.mcan import MCAN, MCANSettings
-from model_space.spaces.paired import Paired, PairedSettings
-from model_space.spaces.stacked import Stacked, StackedSettings
-
-BACKBONES = {"stacked": Stacked, "mcan": MCAN, "encoder_decoder": EncoderDecoder, "paired": Paired, "dcn": DCN}
-
-SPACES = {
-    "stacked": StackedSettings,
-    "mcan": MCANSettings,
-    "encoder_decoder": EncoderDecoderSettings,
-    "paired": PairedSettings,
-    "dcn": DCNSettings,
-}
-"""name → parameters; the name is a value of their field `name`"""
-
-SpaceSettings = Annotated[
-    StackedSettings | MCANSettings | EncoderDecoderSettings | PairedSettings | DCNSettings, Field(discriminator="name")
-]
-
-
-class NetworkSettings(BaseModel):
-    """Sizes of the network; the defaults are those of MCAN small and of NAS-VQA."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    hidden: int = Field(512, ge=1)
-    heads: int = Field(8, ge=1)
-    """heads of an attention; they divide `hidden`"""
-    feed_forward_size: int | None = Field(None, ge=1)
-    """inner width of a feed-forward; null: four times `hidden`"""
-    embedding_dim: int = Field(300, ge=1)
-    """width of a word's embedding"""
-    flat_mlp_size: int = Field(512, ge=1)
-    """inner width of the attention-flatten"""
-    flat_out_size: int = Field(1024, ge=1)
-    """width of a flattened stream, which the classifier reads"""
-    glimpses: int = Field(1, ge=1)
-    """attention maps of an attention-flatten"""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    channel_dropout: float = Field(0.1, ge=0, lt=1)
-    """on the inputs of a searched operation: whole channels, the same at all positions"""
-    region_norm: bool = False
-    """a layer norm on the projected regions"""
-
-    @model_validator(mode="after")
-    def _heads_divide(self):
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden is {self.hidden} and heads is {self.heads}, expected heads that divide hidden")
-        return self
-
-
-class DataSizes(BaseModel):
-    """What the data fixes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    feature_size: int = Field(ge=1)
-    """width of a region's feature"""
-    vocabulary_size: int = Field(ge=2)
-    """words of the vocabulary, with padding and the unknown word"""
-    answers: int = Field(ge=1)
-
-
-class AttentionFlatten(nn.Module):
-    """Attends over the positions of a stream and flattens it (equation 6).
-
-    From ``(B, N, hidden)`` to ``(B, flat_out_size)``.
-    """
-
-    def __init__(self, hidden: int, inner: int, flat_out_size: int, glimpses: int, dropout: float):
-        super().__init__()
-        self.mlp = MLP(hidden, inner, glimpses, dropout)
-        self.merge = nn.Linear(hidden * glimpses, flat_out_size)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.merge((self.attention(x, mask).transpose(1, 2) @ x).flatten(1))
-
-    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
-        """How much each position counts, ``(B, N, glimpses)``: a glimpse's weights sum to 1 over the positions."""
-        # -1e9 and not -inf: the softmax of a row that is masked throughout stays finite.
-        return self.mlp(x).masked_fill(~mask.unsqueeze(-1), -1e9).softmax(dim=1)
+from model_space.contracts import BackboneSettings, EncoderSettings
+from model_space.operations import MLP, Linear
+from model_space.sizes import DataSizes, NetworkSettings
 
 
 class Network(ModelSpace):
-    """A network that answers questions about images, or a space of them.
+    """A network that answers questions about images, or a space of such networks.
 
-    Built as it is, it is a space, which a strategy turns into a supernet; built under
+    Built as it is, it is a space, which a strategy turns into a supernet. Built under
     :func:`nni.nas.space.model_context` it is the network of one architecture.
+
+    Args:
+        backbone: Parameters of the backbone.
+        encoder: Parameters of the question encoder.
+        sizes: Sizes of the network.
+        data: Sizes that the data fixes.
     """
 
-    def __init__(
-        self,
-        space: SpaceSettings,
-        settings: NetworkSettings,
-        sizes: DataSizes,
-        encoder: EncoderSettings = LSTMSettings(),  # noqa: B008  frozen
-    ):
+    def __init__(self, backbone: BackboneSettings, encoder: EncoderSettings, sizes: NetworkSettings, data: DataSizes):
         super().__init__()
-        hidden, dropout = settings.hidden, settings.dropout
-        inner = settings.feed_forward_size or 4 * hidden
-        self.question_encoder = QuestionEncoder(encoder, sizes.vocabulary_size, settings.embedding_dim, hidden)
-        self.image_projection = Linear(sizes.feature_size, hidden)
-        self.region_norm = nn.LayerNorm(hidden) if settings.region_norm else nn.Identity()
-        self.backbone = BACKBONES[space.name](
-            space, Sizes(hidden, settings.heads, inner, dropout, settings.channel_dropout)
-        )
-        flat_sizes = hidden, settings.flat_mlp_size, settings.flat_out_size, settings.glimpses, dropout
-        self.flatten_image = AttentionFlatten(*flat_sizes)
-        self.flatten_question = AttentionFlatten(*flat_sizes)
-        self.head_norm = self.backbone.head_norm(settings.flat_out_size)
-        self.classifier = nn.Linear(settings.flat_out_size, sizes.answers)
+        hidden = sizes.hidden
+        self.question_encoder = QuestionEncoder(encoder, data.vocabulary_size, sizes.embedding_dim, hidden)
+        self.image_projection = Linear(data.feature_size, hidden)
+        self.region_norm = nn.LayerNorm(hidden) if sizes.region_norm else nn.Identity()
+        self.backbone = backbone.build(sizes.of_operations())
+        self.flatten_image = AttentionFlatten(sizes)
+        self.flatten_question = AttentionFlatten(sizes)
+        self.head_norm = self.backbone.head_norm(sizes.flat_out_size)
+        self.classifier = nn.Linear(sizes.flat_out_size, data.answers)
 
     def forward(
         self, regions: Tensor, region_mask: Tensor, tokens: Tensor, token_mask: Tensor, boxes: Tensor
     ) -> Tensor:
-        """Scores the answers.
+        """Scores every answer.
 
         Args:
-            regions: features ``(B, N, feature_size)``, of any float type.
+            regions: Features of the regions, ``(B, N, feature_size)``, of any float type.
             region_mask: ``(B, N)``, True where a region is real.
-            tokens: words of the question ``(B, T)``.
+            tokens: Indices of the words of the question, ``(B, T)``.
             token_mask: ``(B, T)``, True where a word is real.
-            boxes: ``(B, N, 4)``, the regions' corners x1, y1, x2, y2 in pixels.
+            boxes: Corners x1, y1, x2, y2 of the regions in pixels, ``(B, N, 4)``.
 
         Returns:
-            Logits ``(B, answers)``.
+            Logits, ``(B, answers)``.
         """
         question = self.question_encoder(tokens)
         image = self.region_norm(self.image_projection(regions.to(self.image_projection.weight.dtype)))
@@ -147,6 +59,40 @@ class Network(ModelSpace):
         return self.classifier(self.head_norm(flat))
 
 
+class QuestionEncoder(nn.Module):
+    """Embeds the words and encodes their sequence: tokens ``(B, T)`` to features ``(B, T, hidden)``."""
+
+    def __init__(self, settings: EncoderSettings, vocabulary_size: int, embedding_dim: int, hidden: int):
+        super().__init__()
+        self.name = settings.name
+        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+        # Under the name of the encoder, which checkpoints know: question_encoder.lstm.weight_ih_l0, for example.
+        self.add_module(settings.name, settings.build(embedding_dim, hidden))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.get_submodule(self.name)(self.embedding(tokens))
+
+
+class AttentionFlatten(nn.Module):
+    """Attends over the positions of a stream and flattens it: ``(B, N, hidden)`` to ``(B, flat_out_size)``.
+
+    Equation 6 of MCAN, with `glimpses` attention maps side by side.
+    """
+
+    def __init__(self, sizes: NetworkSettings):
+        super().__init__()
+        self.mlp = MLP(sizes.hidden, sizes.flat_mlp_size, sizes.glimpses, sizes.dropout)
+        self.merge = nn.Linear(sizes.hidden * sizes.glimpses, sizes.flat_out_size)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.merge((self.attention(x, mask).transpose(1, 2) @ x).flatten(1))
+
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Returns the weight of each position, ``(B, N, glimpses)``. The weights of a glimpse sum to 1."""
+        # -1e9 and not -inf: the softmax of a row that is masked throughout stays finite.
+        return self.mlp(x).masked_fill(~mask.unsqueeze(-1), -1e9).softmax(dim=1)
+
+
 def parameter_count(network: nn.Module) -> int:
-    """Weights that training changes."""
+    """Returns the number of weights that training changes."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)

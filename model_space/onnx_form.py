@@ -23,7 +23,7 @@ FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "
 
 
 class LSTM(nn.Module):
-    """An LSTM of one layer: ``(B, T, embedding_dim)`` to ``(B, T, hidden)``, in a tuple as torch's gives it."""
+    """An LSTM of one layer: ``(B, T, embedding_dim)`` to ``(B, T, hidden)``."""
 
     def __init__(self, lstm: nn.LSTM):
         super().__init__()
@@ -37,13 +37,13 @@ class LSTM(nn.Module):
         self.register_buffer("state_weight", gates(lstm.weight_hh_l0))
         self.register_buffer("bias", torch.cat([gates(lstm.bias_ih_l0), gates(lstm.bias_hh_l0)], dim=1))
 
-    def forward(self, words: Tensor) -> tuple[Tensor]:
+    def forward(self, words: Tensor) -> Tensor:
         inputs = words.transpose(0, 1), self.input_weight, self.state_weight, self.bias
         shape = words.size(1), 1, words.size(0), self.hidden
         states = torch.onnx.ops.symbolic(
             "LSTM", inputs, {"hidden_size": self.hidden}, dtype=words.dtype, shape=shape, version=OPSET
         )
-        return (states.squeeze(1).transpose(0, 1),)
+        return states.squeeze(1).transpose(0, 1)
 
 
 class Cell(nn.Module):

@@ -13,7 +13,6 @@ each with a residual and a layer norm; the attention itself is Vaswani et al. (2
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +28,6 @@ from model_space.functional import (
 )
 
 Norm = Callable[[int], nn.Module]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What every operation of a network has in common."""
-
-    hidden: int
-    heads: int
-    feed_forward_size: int
-    """inner width of a feed-forward"""
-    dropout: float
-    channel_dropout: float
 
 
 class StdLayerNorm(nn.Module):
@@ -221,14 +208,23 @@ class GuidedAttention(_AttentionResidual):
 
 
 class FeedForward(nn.Module):
-    """FF: ``norm(x + dropout(mlp(x)))``, the same MLP, ``inner`` wide inside, at every position; a channel dropout as
-    the attentions have it."""
+    """FF: ``norm(x + dropout(mlp(x)))``, the same MLP at every position, after a channel dropout of ``x``.
 
-    def __init__(self, hidden: int, inner: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm):
+    Args:
+        hidden: Width of the features.
+        feed_forward_size: Inner width of the MLP.
+        dropout: Probability with which an element is dropped, inside the MLP and of its output.
+        channel_dropout: Probability with which a whole channel of ``x`` is dropped.
+        norm: Makes the norm from a width.
+    """
+
+    def __init__(
+        self, hidden: int, feed_forward_size: int, dropout: float, channel_dropout: float = 0.0, norm: Norm = plain_norm
+    ):
         super().__init__()
         self.norm = norm(hidden)
         self.channel_dropout = ChannelDropout(channel_dropout)
-        self.mlp = MLP(hidden, inner, hidden, dropout, residual=True)
+        self.mlp = MLP(hidden, feed_forward_size, hidden, dropout, residual=True)
 
     def forward(self, x: Tensor, *unused: Tensor) -> Tensor:
         return self.norm(self.mlp(self.channel_dropout(x)))

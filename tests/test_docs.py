@@ -5,7 +5,7 @@ import re
 import pytest
 
 from experiment.results.drawing import svg, text
-from model_space.architecture import Architecture, candidates
+from model_space.architecture import Architecture
 from model_space.spaces import stacked
 from tests.helpers.paths import ROOT
 from tests.helpers.supernets import loss_of, supernet_of
@@ -19,15 +19,15 @@ def test_adding_an_operation(monkeypatch):
     (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/spaces.md").read_text(), re.DOTALL)
     assert len(lines.splitlines()) <= 20
     exec(lines, {})
-    space = tiny_space(stacked.StackedSettings(edges="all", cells=1, nodes=1))
-    assert all("gated_by_other" in values for values in candidates(space).values())
-    choices = dict.fromkeys(candidates(space), "gated_by_other")
-    supernet = supernet_of(space.backbone)
+    fields = tiny_space(stacked.StackedSettings(edges="all", cells=1, nodes=1))
+    assert all("gated_by_other" in values for values in fields.candidates().values())
+    choices = dict.fromkeys(fields.candidates(), "gated_by_other")
+    supernet = supernet_of(fields.backbone)
     with at_sample(supernet, choices) as samples:
         loss_of(supernet, tiny_batch()).backward()
     assert all(sample.grad.any() for sample in samples.values())
     assert len(architecture_parameters(supernet)["image_node1_from0"]) == 6
-    architecture = Architecture(space, choices)
+    architecture = Architecture(space=fields, choices=choices)
     assert architecture.network().double()(*tiny_batch()).isfinite().all()
     assert "gated_by_other" in text(architecture) and "gated" in svg(architecture)
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import launch
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import tiny_network, tiny_space
@@ -33,7 +33,7 @@ def settings(tiny_data_settings, tmp_path) -> Path:
 def architecture(tmp_path) -> Path:
     space = tiny_space(StackedSettings(edges="one", cells=1, nodes=2))
     path = tmp_path / "found.json"
-    Architecture(space, random_choices(space, 1)).save(path)
+    Architecture(space=space, choices=space.random_choices(1)).save(path)
     return path
 
 

@@ -88,7 +88,7 @@ class Checkpoints(Checkpoint):
         self.written = monotonic()
 
 
-class GoingOn(Callback):
+class Resume(Callback):
     """Carries in the checkpoint what Lightning does not: a run that goes on from it ends as if it had not been cut.
 
     That is the place in the order of the questions, the sums of the epoch so far, and torch's random numbers; of
@@ -98,7 +98,7 @@ class GoingOn(Callback):
         samplers: of the loaders of the run.
     """
 
-    KEY = "going_on"
+    KEY = "resume"
 
     def __init__(self, samplers: Sequence[ShuffledBatches]):
         self.samplers = samplers

@@ -24,11 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from model_space.architecture import Architecture, Space
 from model_space.errors import InputError
-from model_space.network import DataSizes, parameter_count
+from model_space.network import parameter_count
+from model_space.sizes import DataSizes
 from trainer.data.batches import longest_first
 from trainer.data.splits import Data
 from trainer.data.vqa import Batch
-from trainer.module import OptimizerSettings, VQAModule, answer_logits
+from trainer.module import LoopSettings, VQAModule, answer_logits
 from trainer.search import BILEVEL, SearchSettings, run
 from trainer.supernet.choices import at_sample, derive
 from trainer.train import TrainSettings
@@ -247,7 +248,7 @@ def training_steps(architecture: Architecture, settings: TrainSettings) -> Calla
     """Takes the steps of a training; of accumulated gradients those of one part."""
 
     def steps(shape: Shape, questions: int, meter: Meter) -> nn.Module:
-        module = VQAModule(OptimizerSettings(tf32=settings.tf32), steps_per_epoch=1)
+        module = VQAModule(LoopSettings(tf32=settings.tf32), steps_per_epoch=1)
         module.set_model(architecture.for_data(shape.sizes).network())
         split = MadeUp(shape, questions * STEPS, calls=1)
         trainer = pl.Trainer(

@@ -12,7 +12,7 @@ from model_space.functional import dropout_drawn_ahead
 from trainer.data.vqa import Batch
 
 
-class OptimizerSettings(BaseModel):
+class LoopSettings(BaseModel):
     """Adam (0.9, 0.98) with warm-up and steps of decay, as MCAN has it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,7 +75,7 @@ class VQAModule(LightningModule):
     questions: int
     """over how many"""
 
-    def __init__(self, settings: OptimizerSettings, steps_per_epoch: int, parts: int = 1):
+    def __init__(self, settings: LoopSettings, steps_per_epoch: int, parts: int = 1):
         super().__init__()
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch

@@ -29,7 +29,7 @@ BAR_SECONDS = 0.5
 """between two looks of the bar"""
 
 
-class Watch(Callback):
+class LossMonitor(Callback):
     """Reads the sums of the steps, and stops the run where one is not finite, before anything more is written.
 
     Args:
@@ -126,9 +126,9 @@ def memory(device: torch.device) -> int:
 class Bar(TQDMProgressBar):
     """A bar an epoch, with the figures as they were last read."""
 
-    def __init__(self, watch: Watch):
+    def __init__(self, monitor: LossMonitor):
         super().__init__()
-        self.watch = watch
+        self.monitor = monitor
         self.shown = -BAR_SECONDS
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
@@ -137,7 +137,7 @@ class Bar(TQDMProgressBar):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer, pl_module) -> dict[str, str]:
-        if not (figures := self.watch.figures):
+        if not (figures := self.monitor.figures):
             return {}
         return {
             "loss": f"{figures['loss']:.3f}",
@@ -150,9 +150,9 @@ class Bar(TQDMProgressBar):
 class Board(Callback):
     """The figures as scalars of TensorBoard, by optimiser step: ``tensorboard --logdir FOLDER``."""
 
-    def __init__(self, folder: Path, watch: Watch, curve: Curve):
+    def __init__(self, folder: Path, monitor: LossMonitor, curve: Curve):
         self.folder = folder / "tensorboard"
-        self.watch = watch
+        self.monitor = monitor
         self.curve = curve
         self.writer = None
 
@@ -162,11 +162,11 @@ class Board(Callback):
 
             # What came after the checkpoint that the run goes on from is to come again.
             self.writer = SummaryWriter(self.folder, purge_step=trainer.global_step or None)
-            self.seen = self.watch.figures
+            self.seen = self.monitor.figures
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        if self.writer and self.watch.figures is not self.seen:
-            self.seen = self.watch.figures
+        if self.writer and self.monitor.figures is not self.seen:
+            self.seen = self.monitor.figures
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             self.write({f"train/{name}": value for name, value in (self.seen | {"lr": rate}).items()}, trainer)
 

@@ -14,16 +14,16 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.data import Subset
 
-from model_space.architecture import Architecture, Space, candidates
+from model_space.architecture import Architecture, Space
 from model_space.errors import InputError
-from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, GoingOn, WholeCheckpointIO, same_run
+from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, Resume, WholeCheckpointIO, same_run
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluation.evaluate import mean_soft_accuracy
-from trainer.module import OptimizerSettings, VQAModule
+from trainer.module import LoopSettings, VQAModule
 from trainer.processes import Processes, Unwrapped
-from trainer.progress import Watch
+from trainer.progress import LossMonitor
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
 from trainer.strategies.single_path import SinglePath
@@ -34,7 +34,7 @@ STRATEGIES = {"snas": Snas, "single_path": SinglePath, "darts": Darts, "gumbel_d
 BILEVEL = ("darts", "gumbel_darts")
 
 
-class SearchSettings(OptimizerSettings):
+class SearchSettings(LoopSettings):
     """One search; the defaults are those of NAS-VQA."""
 
     strategy: Literal["snas", "single_path", "darts", "gumbel_darts"] = "snas"
@@ -99,7 +99,7 @@ def search(
 
     curve = Curve(folder, measure, report)
     supernet = run(data, space, settings, curve, folder)
-    return Architecture(space, derive(supernet), score=curve.epochs[-1]["accuracy"])
+    return Architecture(space=space, choices=derive(supernet), score=curve.epochs[-1]["accuracy"])
 
 
 def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, folder: Path | None) -> nn.Module:
@@ -114,7 +114,7 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
     Raises:
         InputError: see :func:`search`; or a batch is more than the data.
     """
-    if not candidates(space):
+    if not space.candidates():
         raise InputError(
             f"space.name: '{space.backbone.name}' is a fixed network and so is the encoder "
             f"'{space.encoder.name}': there is nothing to search"
@@ -136,9 +136,9 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
         batch.sampler.divide(1, processes.rank, processes.world_size)
     checkpoint = None
     used = list(batches.values()) if bilevel else [batches["train"]]
-    callbacks = [Watch(used, folder), callback]
+    callbacks = [LossMonitor(used, folder), callback]
     if folder is not None:
-        callbacks = [GoingOn([loader.sampler for loader in used]), *callbacks]
+        callbacks = [Resume([loader.sampler for loader in used]), *callbacks]
         callbacks.append(Checkpoints(folder, settings.checkpoint_minutes))
         checkpoint = str(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
     trainer = Trainer(

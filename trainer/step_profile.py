@@ -27,7 +27,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.profiler import record_function
 
 from model_space.architecture import Space
-from model_space.network import AttentionFlatten
+from model_space.network import AttentionFlatten, QuestionEncoder
 from model_space.operations import (
     FeedForward,
     GuidedAttention,
@@ -37,7 +37,6 @@ from model_space.operations import (
     StdLayerNorm,
     Zero,
 )
-from model_space.question_encoder import QuestionEncoder
 from model_space.spaces.dcn import DenseCoAttentionLayer
 from trainer.data.splits import Data
 from trainer.data.vqa import Batch

@@ -17,7 +17,7 @@ from trainer.callbacks import (
     Checkpoints,
     Curve,
     Epoch,
-    GoingOn,
+    Resume,
     WholeCheckpointIO,
     load_checkpoint,
     same_run,
@@ -27,12 +27,12 @@ from trainer.data.vectors import start_embedding
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import loader
 from trainer.evaluation.evaluate import mean_soft_accuracy
-from trainer.module import OptimizerSettings, VQAModule
+from trainer.module import LoopSettings, VQAModule
 from trainer.processes import Processes
-from trainer.progress import Bar, Board, Watch
+from trainer.progress import Bar, Board, LossMonitor
 
 
-class TrainSettings(OptimizerSettings):
+class TrainSettings(LoopSettings):
     """Training of a found or fixed network; the defaults are those of MCAN small."""
 
     seed: int = Field(0, ge=0)
@@ -95,12 +95,12 @@ def train(
     if data.word_vectors:
         start_embedding(module.model, data.word_vectors)
     curve = Curve(folder, lambda module: {"accuracy": mean_soft_accuracy(module.model, data.val)}, report)
-    watch = Watch([batches], folder)
+    monitor = LossMonitor([batches], folder)
     callbacks = [
-        GoingOn([batches.sampler]),
-        watch,
+        Resume([batches.sampler]),
+        monitor,
         curve,
-        Board(folder, watch, curve),
+        Board(folder, monitor, curve),
         SelfContained(architecture, data.vocabulary),
         Checkpoints(folder, settings.checkpoint_minutes),
     ]
@@ -108,7 +108,7 @@ def train(
         max_epochs=settings.epochs,
         limit_train_batches=steps * settings.accumulate,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=[*callbacks, Bar(watch)] if progress_bar else callbacks,
+        callbacks=[*callbacks, Bar(monitor)] if progress_bar else callbacks,
         plugins=[WholeCheckpointIO()],
         precision=settings.precision,
         gradient_clip_val=settings.clip,
@@ -140,7 +140,7 @@ def trained_network(content: dict[str, Any], where: str) -> tuple[nn.Module, Voc
     if not isinstance(content, dict) or "architecture" not in content:
         raise InputError(f"{where}: not the checkpoint of a trained architecture (a search's, perhaps)")
     architecture = Architecture.from_json(content["architecture"], where)
-    module = VQAModule(OptimizerSettings(), steps_per_epoch=1)
+    module = VQAModule(LoopSettings(), steps_per_epoch=1)
     module.set_model(architecture.network())
     try:
         module.load_state_dict(content["state_dict"])

@@ -14,7 +14,7 @@ from experiment.settings import read_settings
 from model_space.errors import InputError
 from model_space.files import write_whole
 from trainer.data.features import read_npz
-from trainer.evaluation.ask import Reply, ask
+from trainer.evaluation.predict import Prediction, predict
 
 PICTURES = (".png", ".svg", ".pdf")
 NAMED = 3
@@ -57,7 +57,7 @@ def answer(
     check_width(network, features.shape[1], checkpoint, str(image))
     photograph = None if photo is None else read_photo(photo, size)
 
-    reply = ask(
+    reply = predict(
         network, vocabulary, torch.from_numpy(features), torch.from_numpy(boxes), question, settings.data.max_tokens
     )
     for sentence in remarks(reply):
@@ -69,7 +69,7 @@ def answer(
     console.print(f"where it looked: {picture}", markup=False)
 
 
-def remarks(reply: Reply) -> list[str]:
+def remarks(reply: Prediction) -> list[str]:
     """What became of the question, where the network was not given it as it is."""
     said = []
     if not reply.read:

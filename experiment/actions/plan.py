@@ -15,10 +15,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiment.architectures import NO_DATA
 from experiment.settings import Settings, read_settings
-from model_space.architecture import Architecture, candidates, random_choices
-from model_space.network import DataSizes
+from model_space.architecture import Architecture
+from model_space.sizes import NO_DATA, DataSizes
 from trainer.cost import Cost, Shape, measure, search_steps, training_steps
 from trainer.data.features import open_packed, packed_path, read_image
 from trainer.data.questions import read_questions
@@ -85,9 +84,9 @@ def plan(settings_file: Path, console: Console) -> None:
     make_data(data)
     splits = {files: sized(files) for files in data.named_splits.values()}
     shape = Shape(sizes_of(settings), data.max_tokens, data.max_regions, data.trim)
-    space = settings.space_for(NO_DATA)
-    searched = bool(candidates(space))
-    architecture = Architecture(space, random_choices(space, settings.train.seed) if searched else {})
+    fields = settings.space_for(NO_DATA)
+    searched = bool(fields.candidates())
+    architecture = Architecture(space=fields, choices=fields.random_choices(settings.train.seed) if searched else {})
     costs = {}
     with console.status("steps of the training"):
         part = part_of(settings, "training")
@@ -103,8 +102,8 @@ def plan(settings_file: Path, console: Console) -> None:
     measured = costs["training"]
     console.print(
         f"From steps of {measured.small.questions} and {measured.large.questions} made-up questions, with "
-        f"{shape.sizes.vocabulary_size:,} words, {shape.sizes.answers:,} answers and "
-        f"features {shape.sizes.feature_size:,} wide."
+        f"{shape.sizes.vocabulary_size:,} words, {shape.sizes.answers:,} answers and features "
+        f"{shape.sizes.feature_size:,} wide."
     )
     found = needs(settings, costs, splits, shape.sizes)
     console.print(needs_table(found))

@@ -51,7 +51,7 @@ ADVICE = {
     ),
     "dropout": (15, "Dropout takes {share} %: network.dropout: 0 and network.channel_dropout: 0 draw no masks."),
     "loading": (15, "Loading takes {share} %: fewer regions (data.max_regions) or narrower features cost less."),
-    "draw": (10, "The strategy and its draws take {share} %: encoder.draw: forward draws once a forward pass."),
+    "draw": (10, "The strategy and its draws take {share} %: encoder.resample: forward draws once a forward pass."),
     "idle": (
         30,
         "The device waits for Python {share} % of the time: a larger search.batch_size or network.hidden costs less "
@@ -141,7 +141,7 @@ def advice(profile: Profile, settings: Settings) -> list[str]:
         "head": percent("attention-flatten", "classifier"),
         "dropout": 100 * profile.kinds.get(DROPOUT, 0.0) / total,
         "loading": percent(LOADING),
-        "draw": percent(STRATEGY) if recurrent and settings.encoder.draw == "step" else 0.0,
+        "draw": percent(STRATEGY) if recurrent and settings.encoder.resample == "step" else 0.0,
         "idle": percent(IDLE),
         "between": 0.0 if profile.idle else 100 * (profile.kinds[PYTHON] - overhead) / profile.step,
     }

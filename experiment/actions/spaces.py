@@ -1,93 +1,61 @@
-"""What can be searched and trained here: every space and network with its size and its cost."""
+"""``launch.py --spaces``: lists every space and network with its size and cost."""
 
 import math
 import statistics
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model_space.architecture import Architecture, Choices, Space, candidates, random_choices
-from model_space.encoders.recurrent import RecurrentSettings
-from model_space.network import DataSizes, NetworkSettings, SpaceSettings, parameter_count
-from model_space.published import mmnas as mmnas_file
-from model_space.question_encoder import EncoderSettings, LSTMSettings
-from model_space.spaces.dcn import DCNSettings
-from model_space.spaces.encoder_decoder import EncoderDecoderSettings
-from model_space.spaces.mcan import MCANSettings
-from model_space.spaces.paired import PairedSettings
-from model_space.spaces.stacked import StackedSettings
+from model_space.architecture import Architecture, Space
+from model_space.contracts import Listing
+from model_space.encoders import ENCODERS
+from model_space.encoders.lstm import LSTMSettings
+from model_space.network import parameter_count
+from model_space.published import mmnas
+from model_space.sizes import DataSizes
+from model_space.spaces import SPACES
 
-SIZES = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3129)
-"""VQA-v2 with bottom-up features, and the answers of mcan-vqa; the number of words is round"""
+DATA = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3129)
+"""VQA-v2 with bottom-up features, and the answers of mcan-vqa. The number of words is round."""
 TOKENS, REGIONS = 14, 100
-"""of the question whose multiply-adds are counted, and of its image"""
-DRAWS = 5
-"""random architectures, of which a space's row shows the median"""
-
-LSTM, SEED = LSTMSettings(), NetworkSettings()
-LARGE = NetworkSettings(hidden=1024, flat_out_size=2048)
+"""Size of the question whose multiply-adds are counted, and of its image."""
+SAMPLES = 5
+"""Random architectures, of which the line of a space shows the median."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A space with its question encoder, or one architecture of it."""
-
-    name: str
-    source: str
-    """repository, or the paper's arXiv number"""
-    backbone: SpaceSettings
-    encoder: EncoderSettings = LSTM
-    network: NetworkSettings = SEED
-    choices: Choices | None = None
-    """of one architecture of the space; None for the whole space"""
-
-    @property
-    def fields(self) -> Space:
-        return Space(backbone=self.backbone, encoder=self.encoder, network=self.network, data=SIZES)
+def run(console: Console) -> None:
+    """Prints the table."""
+    with console.status("counting"):
+        shown = table(all_listings())
+    console.print(shown, soft_wrap=False)
 
 
-def published(name: str) -> dict[str, Any]:
-    backbone, choices = mmnas_file.published(name, SEED)
-    return {"backbone": backbone, "choices": choices}
+def all_listings() -> list[Listing]:
+    """Returns the listings of all spaces, question encoders and published architectures."""
+    declared = [*SPACES.values(), *ENCODERS.values()]
+    return [listing for each in declared for listing in each.listings()] + mmnas.listings()
 
 
-ROWS = [
-    *(
-        Row(f"stacked {graph}, edges {edges}", "NAS-VQA 2", StackedSettings(graph=graph, edges=edges))
-        for graph in ("rnn", "cnn")
-        for edges in ("all", "one")
-    ),
-    *(
-        Row(f"{name} + recurrent, {edges}", "NAS-VQA 3", backbone, RecurrentSettings(edges=edges))
-        for edges in ("all", "one")
-        for name, backbone in {"stacked": StackedSettings(edges=edges), "mcan": MCANSettings()}.items()
-    ),
-    Row("paired", "NAS-VQA 1", PairedSettings()),
-    Row("encoder_decoder", "2004.12070", EncoderDecoderSettings()),
-    Row("  mmnasnet_vqa", "2004.12070", **published("mmnasnet_vqa")),
-    Row("  mcan", "2004.12070", **published("mcan")),
-    Row("mcan small", "1906.10770", MCANSettings()),
-    Row("mcan small, stacking", "1906.10770", MCANSettings(form="stacking")),
-    Row("mcan large", "1906.10770", MCANSettings(), network=LARGE),
-    Row("dcn", "1804.00775", DCNSettings()),
-]
+def space_of(listing: Listing) -> Space:
+    """Returns the space of a listing, at the sizes of VQA-v2."""
+    encoder = listing.encoder or LSTMSettings()
+    return Space(backbone=listing.backbone, encoder=encoder, network=listing.network, data=DATA)
 
 
 def architecture_count(space: Space) -> int:
-    """How many architectures a space has: the product of the numbers of candidates over its labels."""
-    return math.prod(len(values) for values in candidates(space).values())
+    """Returns how many architectures a space has: the product of the numbers of candidates over its labels."""
+    return math.prod(len(values) for values in space.candidates().values())
 
 
 def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> int:
-    """Multiply-adds of all matrix products of one forward pass, by torch's counter.
+    """Returns the multiply-adds of all matrix products of one forward pass, by torch's counter.
 
-    The network and its inputs are on the meta device: there attention and LSTM fall apart into products, where fused
-    kernels of a CPU go uncounted.
+    The network and its inputs are on the meta device. There attention and LSTM fall apart into products; the fused
+    kernels of a CPU would go uncounted.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*inputs)
@@ -95,7 +63,7 @@ def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> int:
 
 
 def cost(architecture: Architecture) -> tuple[int, int]:
-    """Parameters, and multiply-adds of one question about one image."""
+    """Returns the number of weights, and the multiply-adds of one question about one image."""
     with torch.device("meta"):
         network = architecture.network().eval()
         regions, boxes = torch.ones(1, REGIONS, architecture.space.data.feature_size), torch.ones(1, REGIONS, 4)
@@ -104,39 +72,43 @@ def cost(architecture: Architecture) -> tuple[int, int]:
     return parameter_count(network), count
 
 
-def measure(row: Row) -> tuple[int, int, int]:
-    """Number of architectures, parameters, multiply-adds."""
-    if row.choices is not None:
-        return 1, *cost(Architecture(row.fields, row.choices))
-    number = architecture_count(row.fields)
-    draws = [random_choices(row.fields, seed) for seed in range(DRAWS if number > 1 else 1)]
-    parameters, multiplications = zip(*(cost(Architecture(row.fields, draw)) for draw in draws), strict=True)
+def measure(listing: Listing) -> tuple[int, int, int]:
+    """Returns the number of architectures, of weights, and of multiply-adds."""
+    space = space_of(listing)
+    if listing.choices is not None:
+        return 1, *cost(Architecture(space=space, choices=listing.choices))
+    number = architecture_count(space)
+    samples = [space.random_choices(seed) for seed in range(SAMPLES if number > 1 else 1)]
+    costs = [cost(Architecture(space=space, choices=choices)) for choices in samples]
+    parameters, multiplications = zip(*costs, strict=True)
     return number, statistics.median_low(parameters), statistics.median_low(multiplications)
 
 
-def table(rows: list[Row]) -> Table:
-    """For a terminal of 80 columns; weights in millions, multiply-adds in thousands of millions."""
+def table(listings: list[Listing]) -> Table:
+    """Returns the table for a terminal of 80 columns, with weights in millions and multiply-adds in 10^9."""
     caption = (
-        f"At the sizes of MCAN small (large: twice as wide), with {SIZES.vocabulary_size:,} words, "
-        f"{SIZES.answers:,} answers and features {SIZES.feature_size:,} wide. Multiply-adds: of a question of {TOKENS} "
-        f"tokens about {REGIONS} regions. Of a space: the median of {DRAWS} random architectures. Question encoder: "
-        "an LSTM, unless named. "
-        "NAS-VQA 1, 2, 3: its attempts."
+        f"At the sizes of MCAN small (large: twice as wide), with {DATA.vocabulary_size:,} words, {DATA.answers:,} "
+        f"answers and features {DATA.feature_size:,} wide. Multiply-adds: of a question of {TOKENS} tokens about "
+        f"{REGIONS} regions. Of a space: the median of {SAMPLES} random architectures. Question encoder: an LSTM, "
+        "unless named. NAS-VQA 1, 2, 3: its attempts."
     )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column("space or network", no_wrap=True)
     table.add_column("source", no_wrap=True)
     for title in ("architectures", "weights, M", "mult-adds, G"):
         table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        number, parameters, multiplications = measure(row)
-        table.add_row(row.name, row.source, short(number), f"{parameters / 1e6:.1f}", f"{multiplications / 1e9:.2f}")
+    for listing in listings:
+        number, parameters, multiplications = measure(listing)
+        cells = short(number), f"{parameters / 1e6:.1f}", f"{multiplications / 1e9:.2f}"
+        table.add_row(listing.name, listing.source, *cells)
     return table
 
 
 def short(number: int) -> str:
-    """
-    >>> short(262144), short(5**24)
-    ('262,144', '6.0e+16')
+    """Returns a number in at most seven characters.
+
+    Example:
+        >>> short(262144), short(5**24)
+        ('262,144', '6.0e+16')
     """
     return f"{number:,}" if number < 10**6 else f"{number:.1e}"

@@ -15,7 +15,6 @@ import platform
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -71,7 +70,7 @@ def run(settings_file: str, search: Callable) -> None:
 
     architecture = search(parameters, output / "search", report)
     provenance = architecture.provenance | _provenance(settings_file, parameters)
-    architecture = replace(architecture, provenance=provenance)
+    architecture = architecture.model_copy(update={"provenance": provenance})
     if not (known and known.final):
         text = architecture.to_json()
         final = {"default": architecture.score, "architecture": text, "parameters": json.dumps(parameters)}
@@ -121,7 +120,8 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         architecture = one_shot_search(data, settings.space_for(data.sizes), settings.search, folder, report)
     if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
         print(warning, file=sys.stderr)
-    return replace(architecture, provenance={"strategy": settings.search.strategy, "seed": settings.search.seed})
+    provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
+    return architecture.model_copy(update={"provenance": provenance})
 
 
 def main() -> None:

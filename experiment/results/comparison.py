@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from experiment.settings import Settings
-from model_space.architecture import Architecture, Space, random_choices
+from model_space.architecture import Architecture
+from model_space.encoders.lstm import LSTMSettings
 from model_space.files import write_text
-from model_space.question_encoder import LSTMSettings
 from model_space.spaces.mcan import MCANSettings
 from trainer.callbacks import Epoch, read_curve
 from trainer.data.splits import load_data, load_split
@@ -38,10 +38,10 @@ def rivals(found: Architecture, seed: int) -> dict[str, Architecture]:
 
     def mcan(layers: int) -> Architecture:
         changes = {"backbone": MCANSettings(layers=layers), "encoder": LSTMSettings()}
-        return Architecture(Space(**dict(found.space) | changes), {})
+        return Architecture(space=found.space.model_copy(update=changes), choices={})
 
     depths = [mcan(layers) for layers in range(1, 13)]
-    draws = [Architecture(found.space, random_choices(found.space, seed + draw)) for draw in range(DRAWS)]
+    draws = [Architecture(space=found.space, choices=found.space.random_choices(seed + draw)) for draw in range(DRAWS)]
     others = [draw for draw in draws if draw.choices != found.choices]
     return {"found": found, "mcan": min(depths, key=distance), "random": min(others, key=distance)}
 

@@ -29,30 +29,72 @@ from typing import Literal
 
 import torch
 from nni.nas.nn.pytorch import InputChoice, LayerChoice
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_space.contracts import Choices, EncoderSettings, Listing
 from model_space.encoders.recurrent_graph import replayed
 from model_space.encoders.recurrent_sequence import ACTIVATIONS, Plan, sequence
+from model_space.graph import CellGraph, Edge
 from model_space.operations import ChannelDropout
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.stacked import StackedSettings
 
 
-class RecurrentSettings(BaseModel):
-    """Parameters of the space; the defaults are the sizes of NAS-VQA's search."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class RecurrentSettings(EncoderSettings):
+    """Parameters of the space. The defaults are the sizes of NAS-VQA's search."""
 
     name: Literal["recurrent"] = "recurrent"
     edges: Literal["all", "one"] = "all"
+    """``all`` puts an activation on every edge; ``one`` keeps one edge a node."""
     nodes: int = Field(5, ge=1)
-    draw: Literal["forward", "step"] = "forward"
-    """when SNAS draws a new sample: once a forward pass, so that what runs is a network that can be derived, with one
-    cell for all words; or at every time step, as NAS-VQA does, so that cells are mixed within a question. DARTS does
-    not draw, and NNI's GumbelDARTS draws at every time step in any case."""
+    """Number of nodes after node 0."""
+    resample: Literal["forward", "step"] = "forward"
+    """When SNAS takes a new sample. ``forward``: once a forward pass, so that the network that runs can be derived,
+    with one cell for all words. ``step``: at every time step, as NAS-VQA does, so that cells are mixed within a
+    question. DARTS takes no samples, and NNI's GumbelDARTS takes one at every time step in any case."""
     input_dropout: float = Field(0.1, ge=0, lt=1)
-    """on the words: whole channels, the same at all time steps"""
+    """Probability with which a channel of the words is dropped, at all time steps alike."""
     hidden_dropout: float = Field(0.1, ge=0, lt=1)
-    """on what enters the products, words and states: whole channels, the same at all time steps and nodes"""
+    """Probability with which a channel of what enters the products, words and states, is dropped, at all time steps
+    and nodes alike."""
+
+    def build(self, embedding_dim: int, hidden: int) -> "Recurrent":
+        """Returns the cell over a sequence."""
+        return Recurrent(self, embedding_dim, hidden)
+
+    def drawing(self, choices: Choices) -> CellGraph:
+        """Returns the cell, folded as papers draw it."""
+        edges = []
+        for node in range(1, self.nodes + 1):
+            name = f"recurrent_node{node}"
+            if self.edges == "one":
+                (source,) = choices[f"{name}_input"]
+                edges.append(Edge("question", source, node, choices[f"{name}_activation"]))
+            else:
+                edges += [Edge("question", source, node, choices[f"{name}_from{source}"]) for source in range(node)]
+        return CellGraph(
+            title="recurrent cell, at every word",
+            streams=("question",),
+            nodes=tuple(map(str, range(self.nodes + 1))),
+            edges=tuple(edges),
+            inputs=(("word t", 0), ("state t-1", 0)),
+            prepared=None,
+            start="gated product",
+            result="state t",
+            after=None,
+            note="An edge is a gated product, named by its activation. State t is the feature of word t."
+            + " A node sums its edges and normalises the sum." * (self.edges == "all"),
+        )
+
+    @classmethod
+    def listings(cls) -> list[Listing]:
+        """Returns both forms before the backbones of NAS-VQA's third attempt."""
+        return [
+            Listing(f"{name} + recurrent, {edges}", "NAS-VQA 3", backbone, cls(edges=edges))
+            for edges in ("all", "one")
+            for name, backbone in {"stacked": StackedSettings(edges=edges), "mcan": MCANSettings()}.items()
+        ]
 
 
 class Activation(nn.Module):
@@ -91,7 +133,7 @@ class Recurrent(nn.Module):
             return nn.Parameter(torch.empty(rows, 2 * hidden).uniform_(-(hidden**-0.5), hidden**-0.5))
 
         def each_step(choice: nn.Module) -> nn.Module:
-            choice.draw_each_call = settings.draw == "step"
+            choice.resample_each_call = settings.resample == "step"
             return choice
 
         def choose_activation(label: str) -> nn.Module:

@@ -39,7 +39,7 @@ def by_hand(x: Tensor) -> bool:
 def without_autocast(device: str) -> Iterator[None]:
     """As ``torch.autocast(device, enabled=False)``, which asks the driver what there is each time: that takes longer
     than to launch ten kernels."""
-    if device == "meta":  # it has no autocast, and torch refuses to be asked
+    if device == "meta":  # which has no autocast
         yield
         return
     enabled = torch.is_autocast_enabled(device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
-from model_space.network import DataSizes
+from model_space.sizes import DataSizes
 
 Names = list[tuple[str, str]]
 """regular expressions and what takes the place of their matches, one after the other: the reference's names → ours"""

@@ -11,9 +11,10 @@ import logging
 import re
 from pathlib import Path
 
-from model_space.architecture import Architecture, Choices
+from model_space.architecture import Architecture
+from model_space.contracts import Choices, Listing
 from model_space.errors import InputError
-from model_space.network import NetworkSettings
+from model_space.sizes import NetworkSettings
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 
 PUBLISHED = {path.stem: path for path in sorted((Path(__file__).parent / "genotypes").glob("*.json"))}
@@ -44,6 +45,13 @@ def published(name: str, network: NetworkSettings) -> tuple[EncoderDecoderSettin
     if name not in PUBLISHED:
         raise InputError(f"unknown architecture '{name}', expected one of {', '.join(PUBLISHED)}")
     return read(PUBLISHED[name].read_text(encoding="utf-8"), name, network)
+
+
+def listings() -> list[Listing]:
+    """Returns the published architectures, for the table of ``launch.py --spaces``."""
+    network = NetworkSettings()
+    spaces = {name: published(name, network) for name in PUBLISHED}
+    return [Listing(f"  {name}", "2004.12070", space, choices=choices) for name, (space, choices) in spaces.items()]
 
 
 def read(text: str, where: str, network: NetworkSettings) -> tuple[EncoderDecoderSettings, Choices]:
@@ -101,8 +109,8 @@ def _names(network: NetworkSettings, where: str) -> dict[str, dict[str, str]]:
     """chain → candidate → the file's whole name of it, at these sizes."""
     if network.feed_forward_size not in (None, 4 * network.hidden):
         raise InputError(
-            f"{where}: network.feed_forward_size is {network.feed_forward_size}, but a 'feed_forward' of MMnas "
-            f"is 4 x hidden = {4 * network.hidden} wide inside"
+            f"{where}: network.feed_forward_size is {network.feed_forward_size}, but a 'feed_forward' of MMnas is "
+            f"4 x hidden = {4 * network.hidden} wide inside"
         )
     width = network.hidden // network.heads
     return {

@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from model_space.architecture import Architecture, Choices
+from model_space.architecture import Architecture
+from model_space.contracts import Choices
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.errors import InputError
 from model_space.spaces.stacked import StackedSettings

@@ -13,23 +13,46 @@ Nothing in it is searched, so its architecture file names the space and has no c
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
 from model_space.functional import dropout
-from model_space.operations import Sizes
+from model_space.graph import ChainGraph, joint_edges
+from model_space.sizes import OperationSizes
+
+CO_ATTENTION = (
+    "Dense co-attention: each region attends to all words, each word to all regions, and both to memory slots; what a "
+    "position attends to is fused with what it was, with a residual."
+)
 
 
-class DCNSettings(BaseModel):
-    """A fixed network; the defaults are those of the authors' code, with 4 heads and a dropout of 0.3."""
+class DCNSettings(BackboneSettings):
+    """Parameters of DCN, a fixed network.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The defaults are those of the authors' code, which has 4 heads and a dropout of 0.3.
+    """
 
     name: Literal["dcn"] = "dcn"
     layers: int = Field(5, ge=1)
+    """Number of dense co-attention layers."""
     memory_slots: int = Field(3, ge=0)
-    """learned positions beside those of each stream, to attend to when nothing there is worth it"""
+    """Number of learned positions beside those of each stream, for positions that have nowhere to attend."""
+
+    def build(self, sizes: OperationSizes) -> "DCN":
+        """Returns the stack of layers."""
+        return DCN(self, sizes)
+
+    def drawing(self, choices: Choices) -> ChainGraph:
+        """Returns the chain of layers, each of both streams."""
+        edges = [edge for layer in range(1, self.layers + 1) for edge in joint_edges(layer, "dense_co_attention")]
+        return ChainGraph({"question": "question", "image": "image"}, tuple(edges), CO_ATTENTION, fixed=True)
+
+    @classmethod
+    def listings(cls) -> list[Listing]:
+        """Returns the network of the paper."""
+        return [Listing("dcn", "1804.00775", cls())]
 
 
 class DenseCoAttention(nn.Module):
@@ -88,7 +111,7 @@ class DenseCoAttention(nn.Module):
 class DenseCoAttentionLayer(nn.Module):
     """CoA: dense co-attention, then ``x + dropout(relu(linear([x, attended])))`` in each stream; no norm."""
 
-    def __init__(self, sizes: Sizes, memory_slots: int):
+    def __init__(self, sizes: OperationSizes, memory_slots: int):
         super().__init__()
         hidden = sizes.hidden
         self.attention = DenseCoAttention(hidden, sizes.heads, memory_slots)
@@ -109,7 +132,7 @@ class DenseCoAttentionLayer(nn.Module):
         return fused(image, attended_question, self.fuse_image), fused(question, attended_image, self.fuse_question)
 
 
-class DCN(nn.Module):
+class DCN(Backbone):
     """A stack of dense co-attention layers.
 
     The head after it is that of every network here, with torch's layer norm. It stands in place of DCN's prediction
@@ -118,14 +141,14 @@ class DCN(nn.Module):
 
     head_norm = nn.LayerNorm
 
-    def __init__(self, settings: DCNSettings, sizes: Sizes):
+    def __init__(self, settings: DCNSettings, sizes: OperationSizes):
         super().__init__()
         self.layers = nn.ModuleList(DenseCoAttentionLayer(sizes, settings.memory_slots) for _ in range(settings.layers))
 
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes; does not look at the boxes."""
+        """Maps the features of both streams to features of the same shapes. It does not look at the boxes."""
         for layer in self.layers:
             image, question = layer(image, image_mask, question, question_mask)
         return image, question

@@ -12,40 +12,64 @@ feed-forward in the encoder, self-attention, guided attention and feed-forward i
 from typing import Literal
 
 from nni.nas.nn.pytorch import LayerChoice
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
+from model_space.graph import ChainGraph, Edge
 from model_space.operations import (
     FeedForward,
     GuidedAttention,
     RelationalSelfAttention,
     SelfAttention,
-    Sizes,
     StdLayerNorm,
     relative_geometry,
 )
+from model_space.sizes import OperationSizes
 
 
-class EncoderDecoderSettings(BaseModel):
-    """Parameters of the space; the defaults are those of MMnasNet."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class EncoderDecoderSettings(BackboneSettings):
+    """Parameters of the space. The defaults are those of MMnasNet."""
 
     name: Literal["encoder_decoder"] = "encoder_decoder"
     encoder_blocks: int = Field(12, ge=1)
+    """Number of blocks over the question."""
     decoder_blocks: int = Field(18, ge=1)
+    """Number of blocks over the image."""
     cells: int = Field(1, ge=1)
-    """how often the encoder and the decoder are repeated"""
+    """How often the encoder and the decoder are repeated."""
     relation_size: int = Field(64, ge=1)
-    """width of the embedded geometry between two regions"""
+    """Width of the embedded geometry between two regions."""
+
+    def build(self, sizes: OperationSizes) -> "EncoderDecoder":
+        """Returns the two chains of blocks."""
+        return EncoderDecoder(self, sizes)
+
+    def drawing(self, choices: Choices) -> ChainGraph:
+        """Returns the two chains of blocks."""
+        edges = []
+        for block in range(1, self.encoder_blocks + 1):
+            edges.append(Edge("question", block - 1, block, choices[f"encoder_block{block}"]))
+        for block in range(1, self.decoder_blocks + 1):
+            operation = choices[f"decoder_block{block}"]
+            guide = ("question", self.encoder_blocks) if operation == "guided_attention" else None
+            edges.append(Edge("image", block - 1, block, operation, guide))
+        titles = {"question": "question: encoder", "image": "image: decoder"}
+        note = "Each block has a residual and a norm. Relational self-attention also sees how the regions' boxes lie."
+        return ChainGraph(titles, tuple(edges), note, repeats=self.cells)
+
+    @classmethod
+    def listings(cls) -> list[Listing]:
+        """Returns the space."""
+        return [Listing("encoder_decoder", "2004.12070", cls())]
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Backbone):
     """The backbone. Where no block looks at the regions' geometry, neither is it computed."""
 
     head_norm = StdLayerNorm
 
-    def __init__(self, settings: EncoderDecoderSettings, sizes: Sizes):
+    def __init__(self, settings: EncoderDecoderSettings, sizes: OperationSizes):
         super().__init__()
         # MMnas's attention has no biases, but for the one of the relation.
         attention = {"hidden": sizes.hidden, "heads": sizes.heads, "dropout": sizes.dropout, "bias": False}

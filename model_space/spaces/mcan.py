@@ -2,27 +2,59 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from model_space.operations import FeedForward, GuidedAttention, SelfAttention, Sizes, StdLayerNorm
+from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
+from model_space.graph import ChainGraph, Edge
+from model_space.operations import FeedForward, GuidedAttention, SelfAttention, StdLayerNorm
+from model_space.sizes import NetworkSettings, OperationSizes
+
+UNITS = (
+    "SA: self-attention, feed-forward. "
+    "SGA: self-attention, guided attention, feed-forward. Each with a residual and a norm."
+)
+"""The units of MCAN, for the note below a drawing."""
 
 
-class MCANSettings(BaseModel):
-    """A fixed network: nothing in it is searched."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class MCANSettings(BackboneSettings):
+    """Parameters of MCAN, a fixed network. The defaults are those of MCAN small."""
 
     name: Literal["mcan"] = "mcan"
     form: Literal["encoder_decoder", "stacking"] = "encoder_decoder"
-    """encoder_decoder: the image is guided by the question's last layer; stacking: by its layer of the same depth"""
+    """``encoder_decoder``: the last layer of the question guides the image. ``stacking``: the layer of the same depth
+    does."""
     layers: int = Field(6, ge=1)
+    """Number of units of each stream."""
+
+    def build(self, sizes: OperationSizes) -> "MCAN":
+        """Returns the encoder and the decoder."""
+        return MCAN(self, sizes)
+
+    def drawing(self, choices: Choices) -> ChainGraph:
+        """Returns the two chains of units."""
+        edges = []
+        for layer in range(1, self.layers + 1):
+            guide = "question", layer if self.form == "stacking" else self.layers
+            edges.append(Edge("question", layer - 1, layer, "SA"))
+            edges.append(Edge("image", layer - 1, layer, "SGA", guide))
+        return ChainGraph({"question": "question", "image": "image"}, tuple(edges), UNITS, fixed=True)
+
+    @classmethod
+    def listings(cls) -> list[Listing]:
+        """Returns the sizes of the paper and its two forms."""
+        large = NetworkSettings(hidden=1024, flat_out_size=2048)
+        return [
+            Listing("mcan small", "1906.10770", cls()),
+            Listing("mcan small, stacking", "1906.10770", cls(form="stacking")),
+            Listing("mcan large", "1906.10770", cls(), network=large),
+        ]
 
 
 class Encoder(nn.Module):
     """The paper's SA unit: self-attention, feed-forward."""
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: OperationSizes):
         super().__init__()
         hidden, heads, dropout = sizes.hidden, sizes.heads, sizes.dropout
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
@@ -35,7 +67,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The paper's SGA unit: self-attention, guided attention, feed-forward."""
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: OperationSizes):
         super().__init__()
         hidden, heads, dropout = sizes.hidden, sizes.heads, sizes.dropout
         self.self_attention = SelfAttention(hidden, heads, dropout, norm=StdLayerNorm)
@@ -47,12 +79,12 @@ class Decoder(nn.Module):
         return self.feed_forward(self.guided_attention(x, x_mask, y, y_mask))
 
 
-class MCAN(nn.Module):
+class MCAN(Backbone):
     """Encodes the question, and decodes the image guided by it (figure 5 of the paper)."""
 
     head_norm = StdLayerNorm
 
-    def __init__(self, settings: MCANSettings, sizes: Sizes):
+    def __init__(self, settings: MCANSettings, sizes: OperationSizes):
         super().__init__()
         self.form = settings.form
         self.encoder = nn.ModuleList(Encoder(sizes) for _ in range(settings.layers))
@@ -61,7 +93,7 @@ class MCAN(nn.Module):
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes; does not look at the boxes."""
+        """Maps the features of both streams to features of the same shapes. It does not look at the boxes."""
         if self.form == "encoder_decoder":
             for encoder in self.encoder:
                 question = encoder(question, question_mask)

@@ -17,26 +17,52 @@ of pair-operation"; and that the "whole attention network topology" is searched.
 from typing import Literal
 
 from nni.nas.nn.pytorch import LayerChoice
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from model_space.operations import Identity, Sizes, StdLayerNorm
+from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
+from model_space.graph import ChainGraph, Edge, joint_edges
+from model_space.operations import Identity, StdLayerNorm
+from model_space.sizes import OperationSizes
 from model_space.spaces.dcn import DenseCoAttentionLayer
-from model_space.spaces.mcan import Decoder, Encoder
+from model_space.spaces.mcan import UNITS, Decoder, Encoder
 
 PAIRS = ("SA-SA", "ID-SA", "SA-ID", "ID-SGA", "SGA-ID", "SA-SGA", "SGA-SA", "SGA-SGA", "ID-ID")
 """(question)-(image)"""
 
 
-class PairedSettings(BaseModel):
-    """Parameters of the space: MCAN's depth, DCN's number of memory slots."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class PairedSettings(BackboneSettings):
+    """Parameters of the space. The defaults are MCAN's depth and DCN's number of memory slots."""
 
     name: Literal["paired"] = "paired"
     layers: int = Field(6, ge=1)
+    """Number of layers, each a choice."""
     memory_slots: int = Field(3, ge=0)
-    """learned positions to which CoA attends beside the real ones of each stream"""
+    """Number of learned positions to which CoA attends beside the real ones of each stream."""
+
+    def build(self, sizes: OperationSizes) -> "Paired":
+        """Returns the stack of layers."""
+        return Paired(self, sizes)
+
+    def drawing(self, choices: Choices) -> ChainGraph:
+        """Returns the two chains of operations; CoA is one operation of both."""
+        other = {"image": "question", "question": "image"}
+        edges = []
+        for layer in range(1, self.layers + 1):
+            pair = choices[f"layer{layer}"]
+            if pair == "CoA":
+                edges += joint_edges(layer, "CoA")
+                continue
+            for stream, operation in zip(("question", "image"), pair.split("-"), strict=True):
+                guide = (other[stream], layer - 1) if operation == "SGA" else None
+                edges.append(Edge(stream, layer - 1, layer, operation, guide))
+        note = f"{UNITS} ID: identity. CoA: dense co-attention, of both streams."
+        return ChainGraph({"question": "question", "image": "image"}, tuple(edges), note)
+
+    @classmethod
+    def listings(cls) -> list[Listing]:
+        """Returns the space."""
+        return [Listing("paired", "NAS-VQA 1", cls())]
 
 
 class Pair(nn.Module):
@@ -57,12 +83,12 @@ class Pair(nn.Module):
         )
 
 
-class Paired(nn.Module):
+class Paired(Backbone):
     """The backbone: a stack of layers, each a choice."""
 
     head_norm = StdLayerNorm
 
-    def __init__(self, settings: PairedSettings, sizes: Sizes):
+    def __init__(self, settings: PairedSettings, sizes: OperationSizes):
         super().__init__()
         units = {"SA": lambda: Encoder(sizes), "SGA": lambda: Decoder(sizes), "ID": Identity}
 
@@ -75,7 +101,7 @@ class Paired(nn.Module):
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes; does not look at the boxes."""
+        """Maps the features of both streams to features of the same shapes. It does not look at the boxes."""
         for layer in self.layers:
             image, question = layer(image, image_mask, question, question_mask)
         return image, question

@@ -36,30 +36,34 @@ from typing import Literal
 
 import torch
 from nni.nas.nn.pytorch import InputChoice, LayerChoice
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from model_space.operations import FeedForward, GuidedAttention, Identity, SelfAttention, Sizes, Zero, plain_norm
+from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
+from model_space.graph import CellGraph, Edge
+from model_space.operations import FeedForward, GuidedAttention, Identity, SelfAttention, Zero, plain_norm
+from model_space.sizes import OperationSizes
 
 STREAMS = ("image", "question")
+OTHER = {"image": "question", "question": "image"}
 
 State = tuple[Tensor, Tensor]
 """Features of the image ``(B, N, hidden)`` and of the question ``(B, T, hidden)``."""
 
 
-def feed_forward(sizes: Sizes) -> FeedForward:
+def feed_forward(sizes: OperationSizes) -> FeedForward:
     return FeedForward(sizes.hidden, sizes.feed_forward_size, sizes.dropout, sizes.channel_dropout)
 
 
-def self_attention(sizes: Sizes) -> SelfAttention:
+def self_attention(sizes: OperationSizes) -> SelfAttention:
     return SelfAttention(sizes.hidden, sizes.heads, sizes.dropout, sizes.channel_dropout)
 
 
-def guided_attention(sizes: Sizes) -> GuidedAttention:
+def guided_attention(sizes: OperationSizes) -> GuidedAttention:
     return GuidedAttention(sizes.hidden, sizes.heads, sizes.dropout, sizes.channel_dropout)
 
 
-OPERATIONS: dict[str, Callable[[Sizes], nn.Module]] = {
+OPERATIONS: dict[str, Callable[[OperationSizes], nn.Module]] = {
     "none": lambda sizes: Zero(),
     "identity": lambda sizes: Identity(),
     "feed_forward": feed_forward,
@@ -69,17 +73,70 @@ OPERATIONS: dict[str, Callable[[Sizes], nn.Module]] = {
 """the candidates of every edge"""
 
 
-class StackedSettings(BaseModel):
-    """Parameters of the space; the defaults are the sizes of NAS-VQA."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class StackedSettings(BackboneSettings):
+    """Parameters of the space. The defaults are the sizes of NAS-VQA."""
 
     name: Literal["stacked"] = "stacked"
     graph: Literal["rnn", "cnn"] = "rnn"
     edges: Literal["all", "one"] = "all"
-    """all: an operation on every edge; one: one edge a node and stream in the rnn graph, two in the cnn graph"""
+    """``all`` puts an operation on every edge; ``one`` keeps one edge a node and stream in the rnn graph, two in the
+    cnn graph."""
     cells: int = Field(3, ge=1)
+    """Number of cells in the stack."""
     nodes: int = Field(4, ge=1)
+    """Number of searched nodes in a cell."""
+
+    def build(self, sizes: OperationSizes) -> "Stacked":
+        """Returns the stack of cells."""
+        return Stacked(self, sizes)
+
+    def drawing(self, choices: Choices) -> CellGraph:
+        """Returns the cell, folded as papers draw it."""
+        first = 1 if self.graph == "rnn" else 2  # the position of the first searched node
+        nodes = range(first, first + self.nodes)
+        edges = [edge for stream in STREAMS for node in nodes for edge in self._edges(choices, stream, node, first)]
+        before = ("0",) if self.graph == "rnn" else ("k-2", "k-1")
+        note = "Both inputs of the first cell are the image's regions and the question's words."
+        if self.edges == "all":
+            note += " A node sums its edges and normalises the sum."
+        elif self.graph == "cnn":
+            note += " A node sums its two edges."
+        return CellGraph(
+            title=f"cell, × {self.cells}" if self.cells > 1 else "cell",
+            streams=STREAMS,
+            nodes=before + tuple(str(node) for node in range(1, self.nodes + 1)),
+            edges=tuple(edges),
+            inputs=(("cell k-2", 0), ("cell k-1", first - 1)),
+            prepared="feed_forward",
+            start="mean",
+            result="{stream} out",
+            after="feed_forward",
+            note=note,
+        )
+
+    def _edges(self, choices: Choices, stream: str, node: int, first: int) -> list[Edge]:
+        """Returns the edges that enter the node at a position."""
+        name = f"{stream}_node{node - first + 1}"
+        if self.edges == "all":
+            chosen = [(source, choices[f"{name}_from{source}"]) for source in range(node)]
+        elif self.graph == "rnn":
+            chosen = [(choices[f"{name}_input"][0], choices[f"{name}_operation"])]
+        else:
+            sources = map(int, choices[f"{name}_inputs"].split(","))
+            chosen = [(source, choices[f"{name}_operation{i}"]) for i, source in enumerate(sources, start=1)]
+        return [
+            Edge(stream, source, node, each, (OTHER[stream], source) if each == "guided_attention" else None)
+            for source, each in chosen
+        ]
+
+    @classmethod
+    def listings(cls) -> list[Listing]:
+        """Returns both graphs in both forms."""
+        return [
+            Listing(f"stacked {graph}, edges {edges}", "NAS-VQA 2", cls(graph=graph, edges=edges))
+            for graph in ("rnn", "cnn")
+            for edges in ("all", "one")
+        ]
 
 
 def total(tensors: Iterable[Tensor]) -> Tensor:
@@ -102,7 +159,7 @@ class Pick(nn.Module):
 class Cell(nn.Module):
     """One cell: ``(B, N, hidden), (B, T, hidden)`` of the two cells before it to the same shapes."""
 
-    def __init__(self, settings: StackedSettings, sizes: Sizes):
+    def __init__(self, settings: StackedSettings, sizes: OperationSizes):
         super().__init__()
         self.graph, self.edges = settings.graph, settings.edges
 
@@ -165,12 +222,12 @@ class Cell(nn.Module):
         return edge(self.operations[name], self.inputs[name](states))
 
 
-class Stacked(nn.Module):
+class Stacked(Backbone):
     """The backbone: a stack of cells, then one feed-forward a stream."""
 
     head_norm = nn.LayerNorm
 
-    def __init__(self, settings: StackedSettings, sizes: Sizes):
+    def __init__(self, settings: StackedSettings, sizes: OperationSizes):
         super().__init__()
         self.cells = nn.ModuleList(Cell(settings, sizes) for _ in range(settings.cells))
         self.after = nn.ModuleDict({stream: feed_forward(sizes) for stream in STREAMS})
@@ -178,7 +235,7 @@ class Stacked(nn.Module):
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes; does not look at the boxes."""
+        """Maps the features of both streams to features of the same shapes. It does not look at the boxes."""
         before_last = last = (image, question)
         for cell in self.cells:
             before_last, last = last, cell(before_last, last, (image_mask, question_mask))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiment import commands
 from experiment.actions.check import check
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from tests.helpers.official import write_official
 from tests.helpers.paths import ROOT
@@ -47,8 +47,8 @@ class Project:
         architecture = self.folder / "architecture.json"
         if not architecture.exists():
             settings = commands.read_settings(self.settings)
-            space = settings.space_for(commands.load_data(settings.data).sizes)
-            architecture.write_text(Architecture(space, random_choices(space, 0)).to_json())
+            fields = settings.space_for(commands.load_data(settings.data).sizes)
+            architecture.write_text(Architecture(space=fields, choices=fields.random_choices(0)).to_json())
         commands.train(architecture, self.settings, self.folder / "run")
         return self.folder / "run" / "last.ckpt"
 

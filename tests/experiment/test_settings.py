@@ -32,7 +32,7 @@ def test_the_defaults_of_the_search_are_the_sources():
             ["search.strategy is 'enas'", "'single_path', 'darts' or"],
         ),
         ("edges: one", "edge: one", ["space.edge", "did you mean 'edges'"]),
-        ("name: stacked", "name: stackd", ["space.name is 'stackd'", "stacked, mcan"]),
+        ("name: stacked", "name: stackd", ["space.name is 'stackd'", "mcan, paired, stacked"]),
         ("hidden: ", "hidden: -", ["network.hidden", "greater than or equal to 1"]),
         ("heads: ", "heads: 7", ["heads", "divide hidden"]),
         ("\ntrain:", "\ntrian:", ["unknown key 'trian'", "did you mean 'train'"]),

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from model_space.architecture import Architecture, Space, random_choices
+from model_space.architecture import Architecture, Space
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.tiny import tiny_network
 from tests.helpers.tiny_vqa import write_split
-from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint, read_curve
+from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint, read_curve
 from trainer.data.splits import Data, DataSettings, SplitSettings, load_data
 from trainer.search import SearchSettings, search
 from trainer.train import TrainSettings, train
@@ -54,7 +54,7 @@ def run(kind: str, data: Data, folder: Path) -> None:
     )
     if kind == "train":
         settings = TrainSettings(**OFTEN, batch_size=16, accumulate=2, warmup_epochs=1, decay_epochs=(1,), clip=1.0)
-        train(data, Architecture(space, random_choices(space, 3)), settings, folder)
+        train(data, Architecture(space=space, choices=space.random_choices(3)), settings, folder)
     else:
         settings = SearchSettings(
             **OFTEN, batch_size=8, accumulate=2, strategy=kind, temperature=(2.0, 0.5), warmup_steps=5
@@ -117,7 +117,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
                 left -= 1
                 said["kills"] += 1
                 if (cut / CHECKPOINT).exists():
-                    said["within an epoch"] += load_checkpoint(cut / CHECKPOINT)[GoingOn.KEY]["place"][1] > 0
+                    said["within an epoch"] += load_checkpoint(cut / CHECKPOINT)[Resume.KEY]["place"][1] > 0
             if status:
                 sys.exit(f"{kind}: a start ended with {os.waitstatus_to_exitcode(status)}")
             if found := difference(whole, load_checkpoint(cut / CHECKPOINT)):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.tiny import tiny_space
-from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint
+from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint
 from trainer.data.splits import Data, DataSettings, load_data
 from trainer.search import SearchSettings, search
 from trainer.train import TrainSettings, train
@@ -24,7 +24,7 @@ SEARCHES = {
     "single_path": {"strategy": "single_path"},
     "darts": {"strategy": "darts"},
     "gumbel_darts": {"strategy": "gumbel_darts", "encoder": RecurrentSettings(**RECURRENT)},
-    "each_call": {"strategy": "snas", "encoder": RecurrentSettings(**RECURRENT, draw="step")},
+    "each_call": {"strategy": "snas", "encoder": RecurrentSettings(**RECURRENT, resample="step")},
 }
 """by name: the strategy, and the encoder where it draws at each time step"""
 
@@ -33,7 +33,7 @@ def training(data: Data, folder: Path, steps: int, dropout: float) -> None:
     torch.set_num_threads(1)
     space = tiny_space(SPACE, dropout=dropout)
     settings = TrainSettings(epochs=1, steps_per_epoch=steps, batch_size=16, accumulate=2, lr=1e-3, clip=1.0, seed=3)
-    train(data, Architecture(space, random_choices(space, 4)), settings, folder)
+    train(data, Architecture(space=space, choices=space.random_choices(4)), settings, folder)
 
 
 def searching(data: Data, folder: Path, name: str, dropout: float = 0.0, **changes) -> Architecture:
@@ -74,7 +74,7 @@ def cut_and_gone_on(data: Data, folder: Path, name: str, batches: int, **changes
     changes |= {"dropout": 0.1, "checkpoint_minutes": 1e-6}
     with suppress(Cut):
         searching(cut_after(data, batches), folder, name, **changes)
-    assert load_checkpoint(folder / CHECKPOINT)[GoingOn.KEY]["place"] == (0, 2)
+    assert load_checkpoint(folder / CHECKPOINT)[Resume.KEY]["place"] == (0, 2)
     torch.manual_seed(99)  # another process has drawn other numbers
     searching(data, folder, name, **changes)
 

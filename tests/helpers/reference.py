@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from model_space.architecture import Architecture, Space
-from model_space.network import DataSizes, NetworkSettings
 from model_space.published import mmnas as mmnas_file
 from model_space.published.checkpoints import PART_NAMES, renamed
+from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers.paths import GOLDEN
 
@@ -90,7 +90,7 @@ def network_settings(config: dict, **more) -> NetworkSettings:
 def mcan_like(arrays, config) -> Architecture:
     space = MCANSettings(layers=config["LAYER"])
     data, network = data_sizes(arrays), network_settings(config)
-    return Architecture(Space(backbone=space, network=network, data=data), {})
+    return Architecture(space=Space(backbone=space, network=network, data=data), choices={})
 
 
 def mmnas_like(arrays, config) -> Architecture:
@@ -107,8 +107,8 @@ def mmnas_like(arrays, config) -> Architecture:
     )
     form, choices = mmnas_file.read(genotype, "mmnas.npz", network)
     form = form.model_copy(update={"cells": config["LAYERS"], "relation_size": config["REL_SIZE"]})
-    space = Space(backbone=form, network=network, data=data_sizes(arrays))
-    return Architecture(space, choices)
+    fields = Space(backbone=form, network=network, data=data_sizes(arrays))
+    return Architecture(space=fields, choices=choices)
 
 
 def weights_of(arrays) -> dict[str, torch.Tensor]:

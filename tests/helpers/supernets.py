@@ -5,7 +5,7 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch.nn import functional
 
 from benchmarks.plain import plain
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.network import Network
 from model_space.spaces.paired import PairedSettings
 from model_space.spaces.stacked import StackedSettings
@@ -60,8 +60,8 @@ def loss_of(network, batch) -> torch.Tensor:
 
 def assert_equal_to_frozen_at_a_sample(form, strategy, seed):
     supernet = supernet_of(form, strategy)
-    choices = random_choices(tiny_space(form), seed)
-    frozen = Architecture(tiny_space(form), choices).network().double()
+    choices = tiny_space(form).random_choices(seed)
+    frozen = Architecture(space=tiny_space(form), choices=choices).network().double()
     frozen.load_state_dict(weights_at(supernet, choices))
     batch = tiny_batch()
     with at_sample(supernet, choices):
@@ -100,7 +100,7 @@ def assert_gradients_of_the_plain_form(form, together, seed, dropout, monkeypatc
     dropout at the same places. Here the candidates that are not chosen are computed one by one or together."""
     monkeypatch.setitem(TOGETHER, "cpu", together)
     supernet = supernet_of(form, dropout=dropout, channel_dropout=dropout)
-    choices = random_choices(tiny_space(form), seed)
+    choices = tiny_space(form).random_choices(seed)
     batch = tiny_batch()
     exact_loss, exact_weights, exact_one_hot = step_at(supernet, choices, batch)
     with plain():
@@ -121,7 +121,7 @@ def assert_gradients_of_the_plain_form(form, together, seed, dropout, monkeypatc
 def assert_padding_and_order_do_not_matter(form):
     space = tiny_space(form)
     for seed in range(3):
-        network = Architecture(space, random_choices(space, seed)).network().double().eval()
+        network = Architecture(space=space, choices=space.random_choices(seed)).network().double().eval()
         regions, region_mask, tokens, token_mask, boxes = tiny_batch()
         answer = network(regions, region_mask, tokens, token_mask, boxes)
         padding = ~region_mask[..., None]

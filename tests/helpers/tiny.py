@@ -3,8 +3,8 @@
 import torch
 
 from model_space.architecture import Space
-from model_space.network import DataSizes, NetworkSettings
-from model_space.question_encoder import LSTMSettings
+from model_space.encoders.lstm import LSTMSettings
+from model_space.sizes import DataSizes, NetworkSettings
 from trainer.data.splits import Data
 
 
@@ -14,13 +14,13 @@ def tiny_network(**changes) -> NetworkSettings:
 
 
 def tiny_space(backbone, encoder=None, **changes) -> Space:
-    """A space at tiny sizes; ``changes`` are of the network."""
+    """The fields of a space at tiny sizes; ``changes`` are of the network."""
     sizes = DataSizes(feature_size=12, vocabulary_size=20, answers=7)
     return Space(backbone=backbone, encoder=encoder or LSTMSettings(), network=tiny_network(**changes), data=sizes)
 
 
 def space_of(data: Data, backbone, **changes) -> Space:
-    """A space at tiny sizes, for this data."""
+    """The fields of a space at tiny sizes, for this data."""
     return tiny_space(backbone, **changes).model_copy(update={"data": data.sizes})
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from tests.helpers.tiny import tiny_network, tiny_space
 from trainer.data.splits import Data, DataSettings
 from trainer.train import TrainSettings, train
@@ -14,7 +14,7 @@ def trained(data: Data, folder: Path, backbone, encoder=None, seed: int = 0) -> 
     """A checkpoint after two steps."""
     space = tiny_space(backbone, encoder)
     settings = TrainSettings(epochs=1, steps_per_epoch=2, batch_size=16, lr=1e-2, seed=seed)
-    return train(data, Architecture(space, random_choices(space, seed)), settings, folder)
+    return train(data, Architecture(space=space, choices=space.random_choices(seed)), settings, folder)
 
 
 def settings_file(path: Path, data: DataSettings, **space) -> Path:

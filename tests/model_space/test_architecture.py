@@ -2,11 +2,12 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from model_space.architecture import Architecture, candidates, random_choices
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
@@ -17,7 +18,9 @@ SPACE = tiny_space(StackedSettings(edges="one", cells=2, nodes=2))
 
 @pytest.fixture
 def architecture() -> Architecture:
-    return Architecture(SPACE, random_choices(SPACE, 3), 61.5, {"strategy": "snas", "seed": 3})
+    return Architecture(
+        space=SPACE, choices=SPACE.random_choices(3), score=61.5, provenance={"strategy": "snas", "seed": 3}
+    )
 
 
 def test_file_round_trip_builds_the_same_network(architecture, tmp_path):
@@ -38,7 +41,7 @@ def test_parameters_are_those_of_the_network(architecture):
 
 
 def test_labels_and_candidates_of_both_forms():
-    one = candidates(SPACE)
+    one = SPACE.candidates()
     assert one["image_node2_input"] == [[0], [1]]
     assert one["question_node1_operation"] == [
         "none",
@@ -48,15 +51,15 @@ def test_labels_and_candidates_of_both_forms():
         "guided_attention",
     ]
     assert len(one) == 2 * 2 * 2
-    every = candidates(tiny_space(StackedSettings(edges="all", nodes=4)))
+    every = tiny_space(StackedSettings(edges="all", nodes=4)).candidates()
     assert len(every) == 2 * (1 + 2 + 3 + 4) and "image_node4_from3" in every
-    assert candidates(tiny_space(MCANSettings(layers=1))) == {}
+    assert tiny_space(MCANSettings(layers=1)).candidates() == {}
 
 
 def test_random_choices_repeat_by_seed_and_reach_every_candidate():
-    assert random_choices(SPACE, 5) == random_choices(SPACE, 5)
-    drawn = {random_choices(SPACE, seed)["image_node1_operation"] for seed in range(60)}
-    assert drawn == set(candidates(SPACE)["image_node1_operation"])
+    assert SPACE.random_choices(5) == SPACE.random_choices(5)
+    drawn = {SPACE.random_choices(seed)["image_node1_operation"] for seed in range(60)}
+    assert drawn == set(SPACE.candidates()["image_node1_operation"])
 
 
 def change(content: dict, path: list, value) -> dict:
@@ -73,7 +76,7 @@ def change(content: dict, path: list, value) -> dict:
 @pytest.mark.parametrize(
     "path, value, said",
     [
-        (["format"], 2, ["format 2", "reads format 1"]),
+        (["format"], 3, ["format 3", "reads the formats 1 and 2"]),
         (["format"], None, ["'format'"]),
         (["choices"], None, ["'choices' is missing"]),
         (["extra"], 1, ["unknown key 'extra'"]),
@@ -85,13 +88,15 @@ def change(content: dict, path: list, value) -> dict:
         (["choices", "image_node2_input"], [2], ["image_node2_input", "[2]", "[0], [1]"]),
         (["choices", "image_node2_operation"], None, ["'image_node2_operation' is missing"]),
         (["choices", "image_node9_operation"], "none", ["no choice 'image_node9_operation'", "did you mean"]),
-        (["space", "name"], "pared", ["space.name", "pared"]),
-        (["space", "nodes"], "many", ["space.nodes", "many"]),
-        (["space", "hidden"], None, ["space.hidden is missing"]),
-        (["space", "vocabulary_size"], None, ["space.vocabulary_size"]),
-        (["space", "wings"], 2, ["space.wings"]),
-        (["score"], "good", ["'score'", "good"]),
-        (["provenance"], [1], ["'provenance'"]),
+        (["space", "backbone", "name"], "pared", ["space.backbone.name is 'pared'", "paired"]),
+        (["space", "backbone", "nodes"], "many", ["space.backbone.nodes is 'many'"]),
+        (["space", "network"], None, ["'space.network' is missing"]),
+        (["space", "data", "vocabulary_size"], None, ["'space.data.vocabulary_size' is missing"]),
+        (["space", "wings"], 2, ["unknown key 'space.wings'"]),
+        (["space", "backbone", "wings"], 2, ["unknown key 'space.backbone.wings'", "graph, edges, cells, nodes"]),
+        (["space", "network", "inner"], 2, ["unknown key 'space.network.inner'", "called 'feed_forward_size' now"]),
+        (["score"], "good", ["score is 'good'", "number"]),
+        (["provenance"], [1], ["provenance is [1]", "dictionary"]),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(architecture, tmp_path, path, value, said):
@@ -118,3 +123,39 @@ def test_a_file_cut_short_or_absent_is_refused(architecture, tmp_path):
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):
         Architecture.load(file)
+
+
+def test_format_1_is_still_read():
+    """The file that `make search` wrote before sections were nested."""
+    architecture = Architecture.load(Path(__file__).with_name("architecture_format1.json"))
+    assert architecture.format == 2
+    assert architecture.space.backbone == StackedSettings(edges="one", cells=1, nodes=3)
+    network = architecture.space.network
+    assert (network.hidden, network.embedding_dim, network.feed_forward_size) == (64, 64, None)
+    assert (network.flat_mlp_size, network.flat_out_size, network.region_norm) == (64, 128, True)
+    assert architecture.space.data.vocabulary_size > 2
+    assert Architecture.from_json(architecture.to_json(), "again") == architecture
+
+
+@pytest.mark.parametrize(
+    "path, value, said",
+    [
+        (["space", "nodes"], "many", "space.backbone.nodes is 'many'"),
+        (["space", "hidden"], None, "'space.hidden' is missing"),
+        (["space", "wings"], 2, "unknown key 'space.backbone.wings'"),
+        (["space"], [1], "space is [1], expected an object"),
+        (["choices"], None, "'choices' is missing"),
+        (["choices", "image_node2_input"], [7], "choices.image_node2_input: unknown candidate [7]"),
+    ],
+)
+def test_a_wrong_file_of_format_1_is_refused_in_one_line(path, value, said):
+    content = json.loads(Path(__file__).with_name("architecture_format1.json").read_text())
+    change(content, path, value)
+    with pytest.raises(InputError) as error:
+        Architecture.from_json(json.dumps(content), "old.json")
+    assert str(error.value).startswith("old.json: ") and said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused():
+    with pytest.raises(InputError, match="nested too deeply"):
+        Architecture.from_json("[" * 200_000, "deep.json")

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from benchmarks.plain import plain
-from model_space.architecture import random_choices
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.operations import FeedForward, GuidedAttention, SelfAttention
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
@@ -54,7 +53,7 @@ def step_at(supernet, choices, batch, low: bool = False) -> tuple[torch.Tensor, 
 def test_exact_step_has_the_gradients_of_the_plain_form(space, seed):
     space = tiny_space(*space)
     supernet = supernet_of(space).double()
-    choices = random_choices(space, seed)
+    choices = space.random_choices(seed)
     batch = [part.cuda() for part in tiny_batch()]
     step_at(supernet, choices, batch)  # a CUDA graph replayed, and not only captured
     loss, weights, samples = step_at(supernet, choices, batch)
@@ -73,7 +72,7 @@ def test_exact_step_has_the_gradients_of_the_plain_form(space, seed):
 def test_in_single_precision_and_under_autocast_it_is_near(space):
     space = tiny_space(*space)
     supernet = supernet_of(space)
-    choices = random_choices(space, 1)
+    choices = space.random_choices(1)
     batch = [part.cuda() for part in tiny_batch()]
     exact = step_at(supernet.double(), choices, batch)[2]
     supernet.float()
@@ -118,7 +117,7 @@ def test_a_second_forward_pass_before_the_backward_pass_of_the_first():
 
     def gradient(*batches: torch.Tensor) -> torch.Tensor:
         network.zero_grad()
-        with at_sample(network, random_choices(space, 0)):
+        with at_sample(network, space.random_choices(0)):
             sum(network(tokens).square().sum() for tokens in batches).backward()
         return network.embedding.weight.grad
 

@@ -19,7 +19,7 @@ from tests.helpers.processes import training
 from tests.helpers.running import run
 from tests.helpers.tiny import space_of, tiny_space
 from trainer import progress
-from trainer.callbacks import CHECKPOINT, GoingOn, load_checkpoint, read_curve
+from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint, read_curve
 from trainer.data.batches import ShuffledBatches
 from trainer.data.splits import load_data
 from trainer.module import VQAModule
@@ -27,7 +27,7 @@ from trainer.search import SearchSettings, search
 from trainer.train import TrainSettings, train
 
 KILLS = int(os.environ.get("KILLS", 21))
-MCAN = Architecture(tiny_space(MCANSettings(layers=1)), {})
+MCAN = Architecture(space=tiny_space(MCANSettings(layers=1)), choices={})
 
 
 def settings(**changes) -> TrainSettings:
@@ -106,7 +106,7 @@ def test_two_processes_train_as_one(tmp_path):
     run(*torchrun, "-m", "tests.helpers.processes", tmp_path, "train")
     training(load_data(data), tmp_path / "one", steps=4, dropout=0.0)
     assert_trained_alike(tmp_path / "one", tmp_path / "exact")
-    first, second = load_checkpoint(tmp_path / "dropout" / CHECKPOINT)[GoingOn.KEY]["processes"]
+    first, second = load_checkpoint(tmp_path / "dropout" / CHECKPOINT)[Resume.KEY]["processes"]
     assert not torch.equal(first["cpu"], second["cpu"])
     with pytest.raises(InputError, match="a run of 2 processes, and these are 1"):
         training(load_data(data), tmp_path / "dropout", steps=1, dropout=0.1)
@@ -132,7 +132,7 @@ def test_batches_that_were_read_ahead_are_not_lost(tiny_data, tmp_path):
 
     with pytest.raises(InterruptedError):
         train(data, MCAN, few, tmp_path / "cut", interrupt)
-    assert load_checkpoint(tmp_path / "cut" / CHECKPOINT)[GoingOn.KEY]["place"] == (1, 5)
+    assert load_checkpoint(tmp_path / "cut" / CHECKPOINT)[Resume.KEY]["place"] == (1, 5)
     train(data, MCAN, few, tmp_path / "cut")
     assert not difference(*(load_checkpoint(tmp_path / name / CHECKPOINT) for name in ("whole", "cut")))
 
@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_questions(tiny_da
     assert f"epoch 1, step 4: the loss is nan at the questions {', '.join(map(str, ids))};" in said
     assert f"{tmp_path / CHECKPOINT} is from before" in said and "\n" not in said
     kept = load_checkpoint(tmp_path / CHECKPOINT)
-    assert kept[GoingOn.KEY]["place"] == (0, 3)
+    assert kept[Resume.KEY]["place"] == (0, 3)
     assert all(weight.isfinite().all() for weight in kept["state_dict"].values())
     train(tiny_data, MCAN, settings(checkpoint_minutes=1e-6), tmp_path)  # mended, it goes on
     assert len(read_curve(tmp_path)) == 2

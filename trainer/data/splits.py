@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from model_space.errors import InputError
-from model_space.network import DataSizes
+from model_space.sizes import DataSizes
 from trainer.data.digits import DigitsSettings, generate, split_files
 from trainer.data.questions import UNTYPED, one_release, read_annotations, read_questions
 from trainer.data.vectors import WordVectors, word_vectors

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from model_space.errors import InputError
-from model_space.network import DataSizes
+from model_space.sizes import DataSizes
 from trainer.data.answers import SOFT_TARGETS, normalise
 from trainer.data.batches import ShuffledBatches, longest_first
 from trainer.data.features import Features, open_features

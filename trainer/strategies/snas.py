@@ -2,8 +2,8 @@
 
 Single-level: one batch, one loss, both optimisers. Each forward pass draws one hard Gumbel-softmax sample a label, and
 the straight-through estimator carries the gradient of the loss to the architecture parameters. Layers that share a
-label share the sample. A layer with a true attribute ``draw_each_call`` draws at each call instead: a recurrent cell
-at every time step.
+label share the sample. A layer with a true attribute ``resample_each_call`` takes a new sample at each call instead: a
+recurrent cell at every time step.
 
 The mixed layers here compute ``y = Σ_k z_k f_k(x)`` for a one-hot ``z`` without computing every ``f_k`` under autograd.
 With ``g = ∂L/∂y``, the plain form gives ``∂L/∂z_k = <g, f_k(x)>`` to the sample, ``z_k · g`` to ``f_k``: only the
@@ -112,7 +112,7 @@ def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
     """One sample a label, whichever layer asks first."""
     if not hasattr(module, "label"):
         return None
-    return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "draw_each_call", False)))
+    return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "resample_each_call", False)))
 
 
 class SnasModule(StepInParts, OrderedArchitecture, DartsLightningModule):

@@ -8,7 +8,7 @@ import torch
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
 from torch import Tensor, nn
 
-from model_space.architecture import Choices
+from model_space.contracts import Choices
 from trainer.supernet.deferred import Leave, Unchosen
 
 MixedModule = DifferentiableMixedLayer | DifferentiableMixedInput

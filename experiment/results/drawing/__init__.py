@@ -11,8 +11,7 @@ from pathlib import Path
 
 from experiment.results.drawing import cell, chain
 from experiment.results.drawing.picture import SOFT, Picture
-from experiment.results.drawing.spaces import graphs
-from experiment.results.drawing.words import headline, origin, printable, text
+from experiment.results.drawing.words import graphs, headline, origin, printable, text
 from model_space.architecture import Architecture
 from model_space.files import write_text
 from model_space.graph import CellGraph

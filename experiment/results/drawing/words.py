@@ -2,7 +2,6 @@
 
 import textwrap
 
-from experiment.results.drawing.spaces import graphs
 from model_space.architecture import Architecture
 from model_space.graph import CellGraph, ChainGraph, Edge
 
@@ -17,10 +16,18 @@ def printable(value: object) -> str:
     return line if len(line) <= 60 else line[:59] + "…"
 
 
+def graphs(architecture: Architecture) -> list[CellGraph | ChainGraph]:
+    """Returns what the architecture is made of, in the order in which it is computed."""
+    space, choices = architecture.space, architecture.choices
+    encoder = space.encoder.drawing(choices)
+    return [*([encoder] if encoder else []), space.backbone.drawing(choices)]
+
+
 def headline(architecture: Architecture) -> str:
-    """The space with its parameters, and the question encoder if that is searched too."""
+    """Returns the space with its parameters, and the question encoder if that is searched too."""
     encoder, backbone = architecture.space.encoder, architecture.space.backbone
-    parts = [backbone] if encoder.name == "lstm" else [backbone, encoder]
+    searched = encoder.drawing(architecture.choices) is not None
+    parts = [backbone, encoder] if searched else [backbone]
     return "; ".join(
         f"{part.name}: " + ", ".join(f"{key} {value}" for key, value in part.model_dump(exclude={"name"}).items())
         for part in parts

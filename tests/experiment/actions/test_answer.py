@@ -18,8 +18,8 @@ from tests.helpers.trained import settings_file, trained
 from trainer.data.splits import load_split
 from trainer.data.vocabulary import tokenise
 from trainer.data.vqa import read_questions
-from trainer.evaluation.ask import ask
 from trainer.evaluation.evaluate import by_question
+from trainer.evaluation.predict import predict
 from trainer.train import load_trained
 
 
@@ -62,11 +62,11 @@ def test_the_answer_is_that_of_the_split(said, checkpoint, tiny_data_settings, i
 def test_where_it_looks_is_the_mean_of_the_glimpses(tiny_data, glimpses):
     space = tiny_space(MCANSettings(layers=1), glimpses=glimpses)
     vocabulary = tiny_data.vocabulary
-    network = Architecture(space, {}).for_data(tiny_data.sizes).network().eval()
+    network = Architecture(space=space, choices={}).for_data(tiny_data.sizes).network().eval()
     weights = []
     network.flatten_image.mlp.register_forward_hook(lambda mlp, inputs, output: weights.append(output.softmax(1)))
     regions, boxes = torch.randn(7, 12), torch.rand(7, 4)
-    reply = ask(network, vocabulary, regions, boxes, "Is the big dog brown?", max_tokens=14)
+    reply = predict(network, vocabulary, regions, boxes, "Is the big dog brown?", max_tokens=14)
     assert reply.attention.shape == (7,) and reply.attention.sum().item() == pytest.approx(1, abs=1e-6)
     torch.testing.assert_close(reply.attention, weights[0][0].mean(-1))
     assert not network.flatten_image._forward_hooks

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiment.actions.export import best
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.nni_records import Records
@@ -17,7 +17,9 @@ SPACE = tiny_space(StackedSettings(edges="one", cells=1, nodes=2))
 
 def architecture(score: float, **changes) -> str:
     """The JSON of an architecture; ``changes`` are of its keys."""
-    content = json.loads(Architecture(SPACE, random_choices(SPACE, seed=int(score)), score).to_json())
+    content = json.loads(
+        Architecture(space=SPACE, choices=SPACE.random_choices(seed=int(score)), score=score).to_json()
+    )
     return json.dumps(content | changes)
 
 
@@ -33,7 +35,7 @@ def test_the_highest_score(tmp_path: Path):
     written.event("T4", "RUNNING", {"seed": 0})
     written.metric("T4", {"default": 99.0}, sequence=0)  # not yet at its end
     found = best(tmp_path)
-    assert (found.score, found.choices) == (60.0, random_choices(SPACE, seed=60))
+    assert (found.score, found.choices) == (60.0, SPACE.random_choices(seed=60))
     assert found.network() is not None
 
 
@@ -57,7 +59,7 @@ def test_no_finished_trial(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (architecture(1, format=2), "format 2, but this version reads format 1"),
+        (architecture(1, format=3), "format 3, but this version reads the formats 1 and 2"),
         (architecture(1)[:50], "the JSON ends or breaks here"),
         (architecture(1, choices={}), "is missing"),
         (architecture(1, space={"name": "moon"}), "space"),

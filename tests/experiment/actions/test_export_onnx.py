@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiment.actions.export_onnx import CHECKED, difference, export_onnx
 from experiment.actions.export_onnx import write as write_onnx
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.errors import InputError
 from model_space.spaces.dcn import DCNSettings
@@ -42,7 +42,7 @@ def test_a_checkpoint_as_an_engineer_uses_it(tiny_data, tiny_data_settings, tmp_
     with torch.no_grad():
         expected = network.eval()(*(torch.from_numpy(value) for value in given.values()))
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-5)
-    assert network.question_encoder.lstm(torch.zeros(1, 1, 8))[0].shape == (1, 1, 16)
+    assert network.question_encoder.lstm(torch.zeros(1, 1, 8)).shape == (1, 1, 16)
 
 
 RELATIONAL = {
@@ -63,7 +63,7 @@ RELATIONAL = {
 )
 def test_every_kind_of_network(tmp_path, backbone, encoder, choices):
     space = tiny_space(backbone, encoder, dropout=0.1, glimpses=2, region_norm=True)
-    network = Architecture(space, choices or random_choices(space, 3)).network().eval()
+    network = Architecture(space=space, choices=choices or space.random_choices(3)).network().eval()
     write_onnx(network, {}, tmp_path / "network.onnx")
     onnx.checker.check_model(tmp_path / "network.onnx")
     for sizes in CHECKED:

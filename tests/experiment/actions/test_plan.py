@@ -12,7 +12,7 @@ from rich.console import Console
 from experiment.actions import plan
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
-from model_space.network import DataSizes
+from model_space.sizes import DataSizes
 from tests.helpers.official import write_official
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import tiny_network
@@ -82,7 +82,7 @@ def test_the_parameters_are_those_of_the_network(settings_file):
     content = yaml.safe_load(settings_file.read_text())
     settings = Settings.model_validate(content | {"space": {"name": "mcan", "layers": 2}})
     shape = Shape(DataSizes(feature_size=12, vocabulary_size=20, answers=7))
-    architecture = Architecture(settings.space_for(shape.sizes), {})
+    architecture = Architecture(space=settings.space_for(shape.sizes), choices={})
     cost = plan.measure(shape, 32, plan.training_steps(architecture, settings.train))
     assert cost.parameters == architecture.parameters()
     assert (cost.small.questions, cost.large.questions) == (2, 8)

@@ -12,7 +12,7 @@ import yaml
 from experiment.results import comparison
 from experiment.results.comparison import rivals
 from experiment.settings import read_settings
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.paths import ROOT
@@ -88,13 +88,13 @@ def test_networks_are_compared_by_the_accuracy_that_the_settings_name(config, tm
     monkeypatch.setattr(comparison, "train", lambda *arguments: None)
     monkeypatch.setattr(comparison, "evaluate", lambda network, split, variant: variants.append(variant) or NOTHING)
     comparison._begin(1, settings)
-    comparison._train(Architecture(tiny_space(MCANSettings(layers=1)), {}), tmp_path)
+    comparison._train(Architecture(space=tiny_space(MCANSettings(layers=1)), choices={}), tmp_path)
     assert variants == ["mcan"]
 
 
 def test_rivals_are_of_similar_size():
     space = tiny_space(StackedSettings(edges="one", cells=1, nodes=3), hidden=64)
-    found = Architecture(space, random_choices(space, 3))
+    found = Architecture(space=space, choices=space.random_choices(3))
     networks = rivals(found, seed=0)
     assert networks["found"] == found and networks["random"].choices != found.choices
     assert networks["random"].space == space and networks["mcan"].space.backbone.name == "mcan"

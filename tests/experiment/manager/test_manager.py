@@ -25,7 +25,7 @@ from experiment.manager import control as manager
 from experiment.manager import loopback, records
 from experiment.manager.control import SearchFailed
 from experiment.settings import Settings
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.fake_trial import EPOCHS
@@ -72,8 +72,8 @@ def fake(**space: list) -> dict[str, dict]:
 
 def write_config(home: Path, **changes) -> Path:
     """A configuration like config.yml, with the fake trial."""
-    space = tiny_space(StackedSettings(nodes=1, cells=1))
-    Architecture(space, random_choices(space, seed=0)).save(home / "fake.json")
+    fields = tiny_space(StackedSettings(nodes=1, cells=1))
+    Architecture(space=fields, choices=fields.random_choices(seed=0)).save(home / "fake.json")
     config = yaml.safe_load((ROOT / "config.yml").read_text())
     config |= {
         "trialCommand": f"python -m tests.helpers.fake_trial {home / 'fake.json'}",

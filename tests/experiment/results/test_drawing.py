@@ -2,7 +2,6 @@
 
 import random
 import re
-from dataclasses import replace
 from functools import cache
 from itertools import product
 from xml.etree import ElementTree
@@ -11,8 +10,8 @@ import pytest
 
 from experiment.results.drawing import save_svg, svg, text
 from experiment.results.drawing.picture import COLOURS
-from experiment.results.drawing.spaces import graphs
-from model_space.architecture import Architecture, Space, candidates
+from experiment.results.drawing.words import graphs
+from model_space.architecture import Architecture, Space
 
 SVG = "{http://www.w3.org/2000/svg}"
 OPERATIONS = ("none", "identity", "feed_forward", "self_attention", "guided_attention")
@@ -23,13 +22,15 @@ def stacked(form, nodes, cells):
     backbone = {"name": "stacked", "edges": form, "cells": cells, "nodes": nodes}
     network = {"hidden": 8, "heads": 2, "embedding_dim": 4, "flat_mlp_size": 4, "flat_out_size": 4}
     space = Space(backbone=backbone, network=network, data={"feature_size": 4, "vocabulary_size": 5, "answers": 3})
-    return space, candidates(space)
+    return space, space.candidates()
 
 
 def architecture(form="one", nodes=4, seed=0, cells=3, **fields) -> Architecture:
     space, allowed = stacked(form, nodes, cells)
     draw = random.Random(seed)
-    return Architecture(space, {label: draw.choice(values) for label, values in allowed.items()}, **fields)
+    return Architecture(
+        space=space, choices={label: draw.choice(values) for label, values in allowed.items()}, **fields
+    )
 
 
 def chosen(choices, form, nodes):
@@ -98,7 +99,7 @@ def test_picture_has_every_choice_and_dashes_what_guides(form, nodes):
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_is_named_and_coloured(operation):
     drawn = architecture("all", 2)
-    drawn = replace(drawn, choices=dict.fromkeys(drawn.choices, operation))
+    drawn = drawn.model_copy(update={"choices": dict.fromkeys(drawn.choices, operation)})
     picture = ElementTree.fromstring(svg(drawn))
     words = [element.text for element in picture.iter(f"{SVG}text")]
     fixed = 6 if operation == "feed_forward" else 0  # two before node 0 and one after the cells, in both streams
@@ -131,7 +132,7 @@ def test_operations_and_nodes_do_not_overlap_and_are_inside(form):
 
 def test_text_fits_a_terminal():
     drawn = architecture("all", 5, provenance={f"key{i}": "value " * 30 for i in range(5)})
-    drawn = replace(drawn, choices=dict.fromkeys(drawn.choices, "guided_attention"))
+    drawn = drawn.model_copy(update={"choices": dict.fromkeys(drawn.choices, "guided_attention")})
     assert max(map(len, text(drawn).splitlines())) <= 100
 
 
@@ -173,12 +174,12 @@ SPACES = [
 
 @pytest.mark.parametrize(("backbone", "encoder"), SPACES)
 def test_every_space_is_drawn_with_all_its_operations(backbone, encoder):
-    other = architecture().space
-    space = Space(backbone=backbone, encoder=encoder, network=other.network, data=other.data)
-    allowed = candidates(space)
+    fields = architecture().space
+    space = Space(backbone=backbone, encoder=encoder, network=fields.network, data=fields.data)
+    allowed = space.candidates()
     for seed in range(3):
         draw = random.Random(seed)
-        drawn = Architecture(space, {label: draw.choice(values) for label, values in allowed.items()})
+        drawn = Architecture(space=space, choices={label: draw.choice(values) for label, values in allowed.items()})
         words = " ".join(element.text for element in ElementTree.fromstring(svg(drawn)).iter(f"{SVG}text"))
         lines = text(drawn)
         assert max(map(len, lines.splitlines())) <= 100
@@ -194,7 +195,9 @@ def test_chain_has_every_block_in_its_place_and_names_what_guides_it():
     space = Space(backbone=backbone, network=network, data={"feature_size": 4, "vocabulary_size": 5, "answers": 3})
     for seed in range(5):
         draw = random.Random(seed)
-        drawn = Architecture(space, {label: draw.choice(values) for label, values in candidates(space).items()})
+        drawn = Architecture(
+            space=space, choices={label: draw.choice(values) for label, values in space.candidates().items()}
+        )
         lines = {line.split()[0]: line for line in text(drawn).splitlines() if re.match(r"\d", line)}
         for block in range(1, 6):
             question, image = lines[str(block)][9:55].strip(), lines[str(block)][55:].strip()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from benchmarks.plain_recurrent import plain_recurrent
 from experiment.settings import Settings, read_settings
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.encoders.recurrent import Recurrent, RecurrentSettings, read_by_call
 from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
@@ -24,7 +24,7 @@ from trainer.supernet.recurrent import read_mixed
 SETTINGS = ROOT / "settings" / "recurrent.yml"
 
 ENCODERS = [
-    RecurrentSettings(edges=edges, nodes=3, draw=draw, input_dropout=0, hidden_dropout=0)
+    RecurrentSettings(edges=edges, nodes=3, resample=draw, input_dropout=0, hidden_dropout=0)
     for edges in ("all", "one")
     for draw in ("forward", "step")
 ]
@@ -33,7 +33,7 @@ BACKBONES = [StackedSettings(edges="one", cells=1, nodes=2), MCANSettings(layers
 
 
 def form_and_draw(encoder: RecurrentSettings) -> str:
-    return f"{encoder.edges}-{encoder.draw}"
+    return f"{encoder.edges}-{encoder.resample}"
 
 
 def name(space) -> str:
@@ -47,8 +47,8 @@ def test_supernet_at_a_sample_is_the_frozen_network(encoder, strategy, backbone)
     supernet = supernet_of(backbone, strategy, encoder=encoder)
     space = tiny_space(backbone, encoder)
     for seed in range(3):
-        choices = random_choices(space, seed)
-        frozen = Architecture(space, choices).network().double()
+        choices = space.random_choices(seed)
+        frozen = Architecture(space=space, choices=choices).network().double()
         frozen.load_state_dict(weights_at(supernet, choices))
         batch = tiny_batch()
         supernet.zero_grad()
@@ -131,7 +131,7 @@ def test_a_frozen_cell_by_hand_is_the_cell_edge_by_edge(encoder):
     encoder = encoder.model_copy(update={"input_dropout": 0.3, "hidden_dropout": 0.3})
     space = tiny_space(BACKBONES[0], encoder)
     for seed in range(4):
-        network = Architecture(space, random_choices(space, seed)).network().double()
+        network = Architecture(space=space, choices=space.random_choices(seed)).network().double()
         batch = tiny_batch()
 
         def step(seed=seed, network=network, batch=batch):
@@ -181,7 +181,7 @@ def test_single_path_has_the_gradients_of_the_chosen_candidates_alone(encoder):
     for strategy in ("snas", "single_path"):
         torch.manual_seed(1)
         supernet = supernet_of(BACKBONES[1], strategy, encoder=encoder)
-        choices = random_choices(tiny_space(BACKBONES[1], encoder), 3)
+        choices = tiny_space(BACKBONES[1], encoder).random_choices(3)
         with at_sample(supernet, choices) as samples:
             loss_of(supernet, tiny_batch()).backward()
         one_hot[strategy] = {label: sample.grad for label, sample in samples.items()}
@@ -194,14 +194,14 @@ def test_single_path_has_the_gradients_of_the_chosen_candidates_alone(encoder):
 def test_a_node_that_hears_nothing_has_no_gradient():
     """None, not zero: its moments in the optimiser stay as they are. Node 0 is heard by nodes that are not silent."""
     space = tiny_space(BACKBONES[1], FORMS[0])
-    choices = {label: "tanh" for label in random_choices(space, 0)}
+    choices = {label: "tanh" for label in space.random_choices(0)}
     choices |= {"recurrent_node1_from0": "none", "recurrent_node3_from1": "none"}
-    cell = Architecture(space, choices).network().question_encoder.recurrent
+    cell = Architecture(space=space, choices=choices).network().question_encoder.recurrent
     cell(torch.rand(2, 4, 8)).pow(3).sum().backward()
     assert cell.weights[0].grad is None
     assert all(weight.grad.any() for weight in (cell.weight0, *cell.weights[1:]))
     choices |= {label: "none" for label in choices if label.endswith("from0")}
-    cell = Architecture(space, choices).network().question_encoder.recurrent
+    cell = Architecture(space=space, choices=choices).network().question_encoder.recurrent
     cell(torch.rand(2, 4, 8)).pow(3).sum().backward()
     assert cell.weight0.grad is None and cell.weights[1].grad is not None
 
@@ -229,7 +229,7 @@ def test_when_a_sample_is_drawn(encoder):
 
     def read(choice, *arguments):
         weights, chosen = read_mixed(choice, *arguments)
-        assert (chosen is None) == (encoder.draw == "step")
+        assert (chosen is None) == (encoder.resample == "step")
         taken[choice.label] = weights.detach().expand(time_steps, -1)
         return weights, chosen
 
@@ -242,7 +242,7 @@ def test_when_a_sample_is_drawn(encoder):
         assert samples.count_nonzero() == time_steps
         torch.testing.assert_close(samples.sum(-1), torch.ones(time_steps, dtype=torch.float64))
         share = samples.mean(0)
-        if encoder.draw == "step":
+        if encoder.resample == "step":
             torch.testing.assert_close(share, parameters[label].softmax(-1).detach(), rtol=0, atol=0.06)
         else:
             torch.testing.assert_close(share.max(), torch.tensor(1.0, dtype=torch.float64))
@@ -253,7 +253,7 @@ def test_when_a_sample_is_drawn(encoder):
 def test_padded_words_change_nothing_and_an_item_is_the_same_alone(encoder, backbone):
     space = tiny_space(backbone, encoder)
     for seed in range(3):
-        network = Architecture(space, random_choices(space, seed)).network().double().eval()
+        network = Architecture(space=space, choices=space.random_choices(seed)).network().double().eval()
         regions, region_mask, tokens, token_mask, boxes = tiny_batch()
         token_mask[1] = torch.arange(6) < 1  # one word
         answer = network(regions, region_mask, tokens, token_mask, boxes)
@@ -270,9 +270,9 @@ def test_padded_words_change_nothing_and_an_item_is_the_same_alone(encoder, back
 def test_nothing_everywhere_is_defined(encoder):
     space = tiny_space(BACKBONES[1], encoder)
     choices = {
-        label: chosen if label.endswith("input") else "none" for label, chosen in random_choices(space, 0).items()
+        label: chosen if label.endswith("input") else "none" for label, chosen in space.random_choices(0).items()
     }
-    network = Architecture(space, choices).network().double()
+    network = Architecture(space=space, choices=choices).network().double()
     logits = network(*tiny_batch())
     logits.sum().backward()
     assert logits.isfinite().all()
@@ -282,8 +282,8 @@ def test_nothing_everywhere_is_defined(encoder):
 def test_a_word_is_heard_later():
     """The state carries the first word to the last, and no word is heard before its time."""
     space = tiny_space(BACKBONES[1], FORMS[0])
-    choices = {label: "tanh" for label in random_choices(space, 0)}
-    encoder = Architecture(space, choices).network().double().question_encoder
+    choices = {label: "tanh" for label in space.random_choices(0)}
+    encoder = Architecture(space=space, choices=choices).network().double().question_encoder
     tokens = torch.tensor([[3, 4, 5, 6]])
     changes = (encoder(tokens) - encoder(torch.tensor([[3, 9, 5, 6]])))[0].abs().amax(-1)
     assert changes[0] == 0
@@ -295,9 +295,9 @@ def test_dropout_is_locked(edges):
     """One mask a sequence on the words; one on the states, at all time steps and nodes."""
     dropout = {"input_dropout": 0.3, "hidden_dropout": 0.3}
     space = tiny_space(BACKBONES[1], RecurrentSettings(edges=edges, nodes=2, **dropout))
-    choices = random_choices(space, 0)
+    choices = space.random_choices(0)
     choices |= {label: "identity" for label in choices if not label.endswith("input")}
-    cell: Recurrent = Architecture(space, choices).network().question_encoder.recurrent
+    cell: Recurrent = Architecture(space=space, choices=choices).network().question_encoder.recurrent
     words = torch.rand(1, 9, 8, requires_grad=True)
     (cell(words) ** 2).sum().backward()
     heard = words.grad[0] != 0
@@ -338,7 +338,7 @@ def test_half_precision(encoder, strategy):
 @pytest.mark.parametrize("edges", ["all", "one"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_killed_search_ends_as_if_it_had_not_been(tiny_data, tmp_path, strategy, edges):
-    space = space_of(tiny_data, BACKBONES[1], encoder=RecurrentSettings(edges=edges, nodes=2, draw="step"))
+    space = space_of(tiny_data, BACKBONES[1], encoder=RecurrentSettings(edges=edges, nodes=2, resample="step"))
     options = short_search(strategy=strategy, temperature=(2.0, 0.5), steps_per_epoch=2)
     whole = search(tiny_data, space, options, tmp_path / "whole", ignore)
     with pytest.raises(Killed):
@@ -383,7 +383,7 @@ def test_the_shipped_settings_are_right():
         ("encoder: {name: recurrent", "encoder: {name: recurent", ["encoder.name is 'recurent'", "lstm, recurrent"]),
         ("encoder: {name: recurrent, edges", "encoder: {edges", ["'encoder.name' is missing", "lstm, recurrent"]),
         ("encoder: {name: recurrent", "encoder: {name: lstm", ["unknown key 'encoder.edges'"]),
-        ("draw: forward", "draw: word", ["encoder.draw is 'word'", "'forward' or 'step'"]),
+        ("resample: forward", "resample: word", ["encoder.resample is 'word'", "'forward' or 'step'"]),
     ],
 )
 def test_a_wrong_encoder_is_named(tmp_path, old, new, said):
@@ -400,11 +400,14 @@ def test_a_wrong_encoder_is_named(tmp_path, old, new, said):
 
 @pytest.mark.parametrize(
     "encoder, said",
-    [({"edges": "two"}, r"space\.encoder\.edges: .*'all' or 'one'"), ({"name": "gru"}, r"space\.encoder: .*'gru'")],
+    [
+        ({"edges": "two"}, r"space\.encoder\.edges is 'two': .*'all' or 'one'"),
+        ({"name": "gru"}, r"space\.encoder\.name is 'gru', expected one of lstm, recurrent"),
+    ],
 )
 def test_an_architecture_of_a_wrong_encoder_is_refused(encoder, said):
     space = tiny_space(BACKBONES[1], FORMS[0])
-    text = Architecture(space, random_choices(space, 0)).to_json()
+    text = Architecture(space=space, choices=space.random_choices(0)).to_json()
     (key, value) = next(iter(encoder.items()))
     old = {"edges": '"edges": "all"', "name": '"name": "recurrent"'}[key]
     assert old in text

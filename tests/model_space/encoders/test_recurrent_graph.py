@@ -7,7 +7,6 @@ import copy
 
 import torch
 
-from model_space.architecture import random_choices
 from model_space.encoders import recurrent, recurrent_graph
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.encoders.recurrent_sequence import CellSequence
@@ -45,7 +44,7 @@ def test_replayed_it_has_the_gradients_that_it_has_otherwise_and_can_be_copied(m
         StackedSettings(cells=1, nodes=1), RecurrentSettings(nodes=3, input_dropout=0.0, hidden_dropout=0.0)
     )
     encoder = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(space.build()).question_encoder
-    choices = random_choices(space, 0)
+    choices = space.random_choices(0)
     first, second = torch.randint(1, 20, (2, 3, 6))
 
     def gradients(*batches: torch.Tensor) -> dict[str, torch.Tensor]:

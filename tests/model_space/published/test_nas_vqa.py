@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from model_space.architecture import Architecture, Space, candidates, check, random_choices
+from model_space.architecture import Architecture, Space
+from model_space.encoders.lstm import LSTMSettings
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.errors import InputError
-from model_space.network import DataSizes, NetworkSettings
 from model_space.published.nas_vqa import ACTIVATIONS, ATTENTION, Genotype
-from model_space.question_encoder import LSTMSettings
+from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers import reference
@@ -53,7 +53,7 @@ def test_supernet_equals_the_reference():
         arrays,
         config,
         StackedSettings(edges="all", cells=config["ATT_LAYER"], nodes=config["ATT_STEP"]),
-        RecurrentSettings(edges="all", nodes=config["RNN_STEP"], draw="step"),
+        RecurrentSettings(edges="all", nodes=config["RNN_STEP"], resample="step"),
     )
     supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(space.build()).double().eval()
     absent = supernet.load_state_dict(reference.state(arrays, reference.SEED_NAMES), strict=False)
@@ -84,7 +84,7 @@ def test_supernet_equals_the_reference():
         gradient = dict(zip(order, arrays[f"grad_{key}"][row], strict=True))
         ours = samples[label].grad
         ours = np.zeros(len(order)) if ours is None else ours.numpy()
-        theirs = [gradient[name] for name in candidates(space)[label]]
+        theirs = [gradient[name] for name in space.candidates()[label]]
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=noise, err_msg=label)
 
 
@@ -92,7 +92,7 @@ def test_network_of_a_printed_genotype_equals_the_reference():
     arrays, config = reference.load("seed_genotype_net.npz")
     genotype = Genotype.parse(str(arrays["genotype"]))
     space = fields_like(arrays, config, *genotype.spaces(cells=config["ATT_LAYER"]))
-    network = Architecture(space, genotype.choices).network().double().eval()
+    network = Architecture(space=space, choices=genotype.choices).network().double().eval()
     network.load_state_dict(reference.state(arrays, reference.SEED_NAMES))
     answer = network(*batch_of(arrays)).sigmoid()
     torch.testing.assert_close(answer, torch.from_numpy(arrays["probability"]), rtol=1e-8, atol=1e-10)
@@ -147,9 +147,9 @@ def test_any_architecture_is_written_and_read_again(edges):
     data = DataSizes(feature_size=4, vocabulary_size=5, answers=3)
     space = Space(backbone=backbone, encoder=encoder, network=NetworkSettings(), data=data)
     for seed in range(5):
-        choices = random_choices(space, seed)
-        genotype = Genotype.parse(str(Genotype.of(Architecture(space, choices))))
-        check(genotype.choices, space, "genotype")
+        choices = space.random_choices(seed)
+        genotype = Genotype.parse(str(Genotype.of(Architecture(space=space, choices=choices))))
+        space.check(genotype.choices, "genotype")
         assert genotype.choices == choices
         assert genotype.spaces(cells=2) == (backbone, encoder)
 
@@ -167,7 +167,7 @@ def test_other_architectures_have_no_genotype(backbone, encoder, message):
     data = DataSizes(feature_size=4, vocabulary_size=5, answers=3)
     space = Space(backbone=backbone, encoder=encoder, network=NetworkSettings(), data=data)
     with pytest.raises(InputError, match=message):
-        Genotype.of(Architecture(space, random_choices(space, 0)))
+        Genotype.of(Architecture(space=space, choices=space.random_choices(0)))
 
 
 @pytest.mark.parametrize(

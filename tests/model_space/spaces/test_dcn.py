@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model_space.architecture import Architecture
-from model_space.operations import Sizes
+from model_space.sizes import OperationSizes
 from model_space.spaces.dcn import DCN, DCNSettings, DenseCoAttention
 from tests.helpers import reference
 from tests.helpers.life import trained_and_evaluated
@@ -26,7 +26,7 @@ DCN_NAMES = [
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_equals_the_reference(dtype, tolerance):
     arrays, config = reference.load("dense_coattention.npz")
-    sizes = Sizes(config["dim"], config["heads"], feed_forward_size=1, dropout=0.0, channel_dropout=0.0)
+    sizes = OperationSizes(config["dim"], config["heads"], feed_forward_size=1, dropout=0.0, channel_dropout=0.0)
     network = DCN(DCNSettings(layers=config["layers"], memory_slots=config["none_slots"]), sizes).to(dtype).eval()
     network.load_state_dict(reference.state(arrays, DCN_NAMES))
     image, question = (torch.from_numpy(arrays[stream]).to(dtype) for stream in ("image", "question"))
@@ -54,10 +54,10 @@ def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(slots)
 
 
 def test_one_region_and_one_token():
-    network = Architecture(tiny_space(DCNSettings(layers=2)), {}).network().double()
+    network = Architecture(space=tiny_space(DCNSettings(layers=2)), choices={}).network().double()
     assert network(*tiny_batch(batch=1, regions=1, tokens=1)).isfinite().all()
 
 
 def test_is_trained_and_evaluated(tiny_data, tiny_data_settings, tmp_path):
-    architecture = Architecture(space_of(tiny_data, DCNSettings(layers=1)), {})
+    architecture = Architecture(space=space_of(tiny_data, DCNSettings(layers=1)), choices={})
     assert 0 <= trained_and_evaluated(tiny_data, tiny_data_settings, architecture, tmp_path) <= 100

@@ -6,12 +6,12 @@ import re
 import pytest
 import torch
 
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.errors import InputError
-from model_space.network import NetworkSettings
 from model_space.operations import RelationalSelfAttention, relative_geometry
 from model_space.published import mmnas as mmnas_file
 from model_space.published.checkpoints import MMNAS_NAMES
+from model_space.sizes import NetworkSettings
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers import reference
@@ -42,7 +42,7 @@ def of_cells(form: EncoderDecoderSettings) -> str:
 
 def all_of(operation: str, form: EncoderDecoderSettings = FORM) -> dict[str, str]:
     """Choices with one operation in every decoder block."""
-    choices = random_choices(tiny_space(form), 0)
+    choices = tiny_space(form).random_choices(0)
     return {label: operation if label.startswith("decoder") else chosen for label, chosen in choices.items()}
 
 
@@ -92,13 +92,13 @@ def test_the_geometry_matters_to_relational_self_attention_alone():
     batch = tiny_batch()
     moved = [*batch[:4], batch[4] * torch.rand(7, 1, dtype=torch.float64)]
     for operation, matters in (("relational_self_attention", True), ("self_attention", False)):
-        network = Architecture(tiny_space(FORM), all_of(operation)).network().double()
+        network = Architecture(space=tiny_space(FORM), choices=all_of(operation)).network().double()
         assert torch.equal(network(*batch), network(*moved)) != matters
 
 
 def test_decoder_blocks_see_the_last_output_of_the_encoder():
     space = tiny_space(FORM)
-    network = Architecture(space, all_of("guided_attention")).network().double()
+    network = Architecture(space=space, choices=all_of("guided_attention")).network().double()
     seen = []
     for block in network.backbone.decoder[0]:
         block.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
@@ -119,7 +119,7 @@ def test_supernet_at_a_sample_is_the_frozen_network(form, strategy, seed):
 def test_supernet_at_one_operation_everywhere_is_the_frozen_network(operation):
     supernet, batch = supernet_of(FORM), tiny_batch()
     choices = all_of(operation)
-    frozen = Architecture(tiny_space(FORM), choices).network().double()
+    frozen = Architecture(space=tiny_space(FORM), choices=choices).network().double()
     frozen.load_state_dict(weights_at(supernet, choices))
     with at_sample(supernet, choices):
         torch.testing.assert_close(loss_of(supernet, batch), loss_of(frozen, batch), rtol=1e-12, atol=0)
@@ -139,7 +139,7 @@ def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(form):
 
 @pytest.mark.parametrize("content", [float("nan"), float("inf"), -1e9])
 def test_a_padded_regions_box_may_hold_anything(content):
-    network = Architecture(tiny_space(FORM), all_of("relational_self_attention")).network().double()
+    network = Architecture(space=tiny_space(FORM), choices=all_of("relational_self_attention")).network().double()
     regions, region_mask, tokens, token_mask, boxes = tiny_batch()
     region_mask[0, -1] = False
     other = boxes.masked_fill(~region_mask[..., None], content)
@@ -156,7 +156,7 @@ def test_a_padded_regions_box_may_hold_anything(content):
 @pytest.mark.parametrize("batch, regions, tokens", [(1, 1, 1), (3, 1, 1), (1, 7, 6)])
 def test_one_region_one_token_and_a_batch_of_one_work(batch, regions, tokens):
     for operation in ("self_attention", "relational_self_attention", "guided_attention", "feed_forward"):
-        network = Architecture(tiny_space(FORM), all_of(operation)).network().double()
+        network = Architecture(space=tiny_space(FORM), choices=all_of(operation)).network().double()
         answer = network(*tiny_batch(batch, regions, tokens))
         assert answer.shape == (batch, 7) and answer.isfinite().all()
 
@@ -165,7 +165,7 @@ def test_cells_share_the_choices_and_not_the_weights():
     supernet = supernet_of(FORMS[1])
     modules = mixed_modules(supernet)
     assert len(modules) == 2 * len({module.label for module in modules})
-    assert set(random_choices(tiny_space(FORMS[1]), 0)) == {
+    assert set(tiny_space(FORMS[1]).random_choices(0)) == {
         "encoder_block1",
         "decoder_block1",
         "decoder_block2",
@@ -182,11 +182,14 @@ def test_mcan_is_a_point_of_the_space():
     """With MCAN's attention biases at zero, the two networks are one."""
     form, choices = mmnas_file.published("mcan", WIDE)
     sizes = WIDE.model_copy(update={"flat_mlp_size": 16, "flat_out_size": 32, "embedding_dim": 8})
-    space = tiny_space(form).model_copy(update={"network": sizes})
-    searched = Architecture(space, choices).network().double().eval()
+    fields = tiny_space(form).model_copy(update={"network": sizes})
+    searched = Architecture(space=fields, choices=choices).network().double().eval()
     layers = form.encoder_blocks // 2
     mcan = (
-        Architecture(space.model_copy(update={"backbone": MCANSettings(layers=layers)}), {}).network().double().eval()
+        Architecture(space=fields.model_copy(update={"backbone": MCANSettings(layers=layers)}), choices={})
+        .network()
+        .double()
+        .eval()
     )
 
     position = {
@@ -215,7 +218,7 @@ def test_mcan_is_a_point_of_the_space():
 def test_the_published_architectures():
     form, choices = mmnas_file.published("mmnasnet_vqa", NetworkSettings())
     assert (form.encoder_blocks, form.decoder_blocks, form.cells) == (12, 18, 1) and form == EncoderDecoderSettings()
-    assert choices.keys() == random_choices(tiny_space(form), 0).keys()
+    assert choices.keys() == tiny_space(form).random_choices(0).keys()
     decoder = [choices[f"decoder_block{i}"] for i in range(1, 19)]
     counts = {operation: decoder.count(operation) for operation in decoder}
     assert counts == {
@@ -239,22 +242,24 @@ def test_the_published_architectures():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_file_is_read_as_it_was_written(seed):
     space = tiny_space(EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=6))
-    choices = random_choices(space, seed)
-    text = mmnas_file.write(Architecture(space, choices))
+    choices = space.random_choices(seed)
+    text = mmnas_file.write(Architecture(space=space, choices=choices))
     assert mmnas_file.read(text, "file", space.network) == (space.backbone, choices)
-    assert mmnas_file.write(Architecture(space, mmnas_file.read(text, "file", space.network)[1])) == text
+    assert mmnas_file.write(Architecture(space=space, choices=mmnas_file.read(text, "file", space.network)[1])) == text
     for name, path in mmnas_file.PUBLISHED.items():
         form, choices = mmnas_file.published(name, WIDE)
-        space = tiny_space(form).model_copy(update={"network": WIDE})
-        assert json.loads(mmnas_file.write(Architecture(space, choices))) == json.loads(path.read_text())
+        fields = tiny_space(form).model_copy(update={"network": WIDE})
+        assert json.loads(mmnas_file.write(Architecture(space=fields, choices=choices))) == json.loads(path.read_text())
 
 
 def test_repeated_cells_are_written_out():
     space = tiny_space(FORMS[1])
-    repeated = Architecture(space, random_choices(space, 1))
+    repeated = Architecture(space=space, choices=space.random_choices(1))
     form, choices = mmnas_file.read(mmnas_file.write(repeated), "file", space.network)
     assert (form.encoder_blocks, form.decoder_blocks, form.cells) == (2, 6, 1)
-    unrolled = Architecture(tiny_space(form.model_copy(update={"relation_size": 5})), choices).network().double()
+    unrolled = (
+        Architecture(space=tiny_space(form.model_copy(update={"relation_size": 5})), choices=choices).network().double()
+    )
     network = repeated.network().double()
     unrolled.load_state_dict(dict(zip(unrolled.state_dict(), network.state_dict().values(), strict=True)))
     batch = tiny_batch()
@@ -311,11 +316,11 @@ def test_what_is_not_a_file_of_mmnas_is_refused(text):
 def test_what_a_file_cannot_say_is_not_written_nor_read():
     space = tiny_space(FORM, feed_forward_size=20)
     with pytest.raises(InputError, match=r"network\.feed_forward_size is 20"):
-        mmnas_file.write(Architecture(space, random_choices(space, 0)))
+        mmnas_file.write(Architecture(space=space, choices=space.random_choices(0)))
     with pytest.raises(InputError, match=r"network\.feed_forward_size is 20"):
         mmnas_file.read('{"enc": [["feed_forward"]], "dec": [["feed_forward"]]}', "found.json", space.network)
     with pytest.raises(InputError, match=r"'mcan'.*cannot be written"):
-        mmnas_file.write(Architecture(tiny_space(MCANSettings()), {}))
+        mmnas_file.write(Architecture(space=tiny_space(MCANSettings()), choices={}))
 
 
 @pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
@@ -327,7 +332,7 @@ def test_its_whole_life(tiny_data, tmp_path, strategy):
     reported = []
     found = search(tiny_data, space, bilevel, tmp_path / "search", reported.append)
     assert [epoch["epoch"] for epoch in reported] == [1, 2]
-    assert found.choices.keys() == random_choices(space, 0).keys()
+    assert found.choices.keys() == space.random_choices(0).keys()
     assert reported[0]["probabilities"] != reported[1]["probabilities"]
 
     found.save(tmp_path / "architecture.json")

@@ -27,7 +27,7 @@ def test_stacking_guides_each_layer_by_the_question_of_its_depth():
     batch = tiny_batch()
     for layers, equal in ((1, True), (2, False)):
         networks = [
-            Architecture(tiny_space(MCANSettings(form=form, layers=layers)), {}).network().double().eval()
+            Architecture(space=tiny_space(MCANSettings(form=form, layers=layers)), choices={}).network().double().eval()
             for form in ("encoder_decoder", "stacking")
         ]
         networks[1].load_state_dict(networks[0].state_dict())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_space.architecture import Architecture, candidates
+from model_space.architecture import Architecture
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.paired import PairedSettings
 from tests.helpers.life import searched, trained_and_evaluated
@@ -11,7 +11,7 @@ from tests.helpers.tiny import tiny_batch, tiny_space
 
 
 def test_every_layer_chooses_among_all_pairs():
-    every = candidates(tiny_space(PairedSettings(layers=2)))
+    every = tiny_space(PairedSettings(layers=2)).candidates()
     assert list(every) == ["layer1", "layer2"]
     pairs = "SA-SA ID-SA SA-ID ID-SGA SGA-ID SA-SGA SGA-SA SGA-SGA ID-ID CoA"
     assert sorted(every["layer2"]) == sorted(pairs.split())
@@ -20,9 +20,9 @@ def test_every_layer_chooses_among_all_pairs():
 def test_mcan_is_a_point_of_the_space():
     """The question encoded first, then the image decoded: with MCAN's weights the same answers."""
     depth = 2
-    mcan = Architecture(tiny_space(MCANSettings(layers=depth)), {}).network().double().eval()
+    mcan = Architecture(space=tiny_space(MCANSettings(layers=depth)), choices={}).network().double().eval()
     choices = {f"layer{i}": "SA-ID" if i <= depth else "ID-SGA" for i in range(1, 2 * depth + 1)}
-    paired = Architecture(tiny_space(PairedSettings(layers=2 * depth)), choices).network().double().eval()
+    paired = Architecture(space=tiny_space(PairedSettings(layers=2 * depth)), choices=choices).network().double().eval()
     weights = {}
     for name, weight in mcan.state_dict().items():
         for i in range(depth):
@@ -36,7 +36,12 @@ def test_mcan_is_a_point_of_the_space():
 
 def test_the_streams_of_a_pair_see_the_inputs_of_the_layer():
     """SGA-SGA does the same to both streams: exchanged inputs and weights give exchanged outputs."""
-    network = Architecture(tiny_space(PairedSettings(layers=1)), {"layer1": "SGA-SGA"}).network().double().eval()
+    network = (
+        Architecture(space=tiny_space(PairedSettings(layers=1)), choices={"layer1": "SGA-SGA"})
+        .network()
+        .double()
+        .eval()
+    )
     pair = network.backbone.layers[0]
     x, y = torch.randn(2, 3, 5, 16, dtype=torch.float64)
     mask = torch.ones(3, 5, dtype=torch.bool)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_space.architecture import Architecture, candidates
+from model_space.architecture import Architecture
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.life import searched, trained_and_evaluated
 from tests.helpers.tiny import tiny_space
@@ -11,9 +11,9 @@ from tests.helpers.tiny import tiny_space
 
 def cell_of(choices: dict, edges: str, nodes: int):
     space = tiny_space(StackedSettings(graph="cnn", edges=edges, cells=1, nodes=nodes))
-    every = {label: "none" if "none" in values else values[0] for label, values in candidates(space).items()}
+    every = {label: "none" if "none" in values else values[0] for label, values in space.candidates().items()}
     assert choices.keys() <= every.keys()
-    return Architecture(space, every | choices).network().double().eval().backbone.cells[0]
+    return Architecture(space=space, choices=every | choices).network().double().eval().backbone.cells[0]
 
 
 def inputs() -> tuple:
@@ -52,10 +52,10 @@ def test_every_edge_of_a_node_is_summed_and_normalised():
 
 
 def test_labels():
-    one = candidates(tiny_space(StackedSettings(graph="cnn", edges="one", nodes=3)))
+    one = tiny_space(StackedSettings(graph="cnn", edges="one", nodes=3)).candidates()
     assert one["question_node2_inputs"] == ["0,1", "0,2", "1,2"]
     assert len(one["image_node3_inputs"]) == 6 and len(one) == 2 * 3 * 3
-    every = candidates(tiny_space(StackedSettings(graph="cnn", edges="all", nodes=3)))
+    every = tiny_space(StackedSettings(graph="cnn", edges="all", nodes=3)).candidates()
     assert len(every) == 2 * (2 + 3 + 4)
 
 

@@ -13,7 +13,7 @@ from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 from torch.utils.data import Subset
 
 from experiment.settings import read_settings
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.dcn import DCNSettings
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
@@ -27,7 +27,7 @@ from trainer.data.batches import ShuffledBatches, longest_first
 from trainer.data.splits import load_data
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluation.evaluate import answers, mean_soft_accuracy
-from trainer.module import OptimizerSettings, VQAModule, answer_logits
+from trainer.module import LoopSettings, VQAModule, answer_logits
 from trainer.search import SearchSettings, search, training_batches
 from trainer.train import TrainSettings, train
 
@@ -191,7 +191,7 @@ def without_evaluation(calls: list[tuple], val: VQADataset) -> list[tuple]:
 
 def test_training_sees_the_batches_of_each_epoch(tiny_data, tmp_path, asked):
     space = space_of(tiny_data, MCANSettings(layers=1))
-    train(tiny_data, Architecture(space, {}), TrainSettings(epochs=3, batch_size=16, seed=5), tmp_path)
+    train(tiny_data, Architecture(space=space, choices={}), TrainSettings(epochs=3, batch_size=16, seed=5), tmp_path)
     sampler = loader(tiny_data.train, 16, seed=5, drop_last=True).sampler
     expected = [tuple(batch) for epoch in range(3) for batch in of_epoch(sampler, epoch)]
     assert without_evaluation(asked, tiny_data.val) == expected and len(set(expected)) == len(expected)
@@ -261,8 +261,8 @@ SPACES = [
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{space.name} {getattr(space, 'graph', '')}")
 def test_trimming_changes_no_result(tiny_data, untrimmed_data, space):
     fields = space_of(tiny_data, space, region_norm=True)
-    module = VQAModule(OptimizerSettings(), steps_per_epoch=1)
-    module.set_model(Architecture(fields, random_choices(fields, 2)).network().double())
+    module = VQAModule(LoopSettings(), steps_per_epoch=1)
+    module.set_model(Architecture(space=fields, choices=fields.random_choices(2)).network().double())
     module.log = lambda *arguments, **options: None
     rows, results = [5, 0, 41, 17], []
     for data in (tiny_data.train, untrimmed_data.train):
@@ -280,8 +280,8 @@ def test_trimming_changes_no_result(tiny_data, untrimmed_data, space):
 
 def test_trimming_changes_no_answer(tiny_data, untrimmed_data, monkeypatch):
     monkeypatch.setattr("trainer.evaluation.evaluate.BATCH", 10)
-    space = space_of(tiny_data, StackedSettings(edges="all", nodes=3))
-    network = Architecture(space, random_choices(space, 2)).network().double().eval()
+    fields = space_of(tiny_data, StackedSettings(edges="all", nodes=3))
+    network = Architecture(space=fields, choices=fields.random_choices(2)).network().double().eval()
     with torch.no_grad():  # a new network has one answer to everything
         network.classifier.bias -= answer_logits(network, tiny_data.val[range(24)]).mean(0)
     given = answers(network, tiny_data.val)

@@ -9,7 +9,7 @@ import torch
 from spacy.cli.init_pipeline import init_vectors_cli
 from spacy.cli.package import package
 
-from model_space.architecture import Architecture, random_choices
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
@@ -110,7 +110,7 @@ def data(tiny_data_settings, folder):
 def test_training_starts_from_the_vectors_and_goes_on_from_them(data, tmp_path, monkeypatch):
     space = tiny_space(StackedSettings(edges="one", nodes=2), embedding_dim=4)
     settings = TrainSettings(epochs=1, steps_per_epoch=1, batch_size=16, lr=1e-3)
-    checkpoint = train(data, Architecture(space, random_choices(space, 4)), settings, tmp_path)
+    checkpoint = train(data, Architecture(space=space, choices=space.random_choices(4)), settings, tmp_path)
     monkeypatch.setitem(sys.modules, "spacy", None)  # a checkpoint holds the embedding
     network, vocabulary, _ = load_trained(checkpoint)
     moved = network.question_encoder.embedding.weight - data.word_vectors.vectors
@@ -121,7 +121,7 @@ def test_training_starts_from_the_vectors_and_goes_on_from_them(data, tmp_path, 
     other = data.vocabulary.to_dict() | {"answers": data.vocabulary.answers[::-1]}
     monkeypatch.setattr(data.train, "vocabulary", Vocabulary(**{key: tuple(value) for key, value in other.items()}))
     with pytest.raises(InputError, match="another 'vocabulary'"):  # as long, but each place is another answer
-        train(data, Architecture(space, random_choices(space, 4)), settings, tmp_path)
+        train(data, Architecture(space=space, choices=space.random_choices(4)), settings, tmp_path)
 
 
 def test_search_starts_from_the_vectors(data, tmp_path):

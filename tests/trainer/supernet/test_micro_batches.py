@@ -23,7 +23,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.processes import SEARCHES, SPACE, cut_and_gone_on, searching
 from tests.helpers.running import run
 from tests.helpers.tiny import space_of, tiny_network
-from trainer.callbacks import CHECKPOINT, RUN, GoingOn, load_checkpoint, read_curve
+from trainer.callbacks import CHECKPOINT, RUN, Resume, load_checkpoint, read_curve
 from trainer.data.splits import load_data
 from trainer.search import SearchSettings, search
 from trainer.search import run as run_search
@@ -87,7 +87,7 @@ def test_two_processes_search_as_one(tmp_path):
         assert_searched_alike(tmp_path / name, tmp_path / f"{name} two")
     whole, cut = (load_checkpoint(tmp_path / name / CHECKPOINT) for name in ("whole", "cut"))
     assert not difference(whole, cut)
-    first, second = whole[GoingOn.KEY]["processes"]
+    first, second = whole[Resume.KEY]["processes"]
     assert not torch.equal(first["cpu"], second["cpu"])  # each drops out for itself
     with pytest.raises(InputError, match="a run of 2 processes, and these are 1"):
         searching(data, tmp_path / "whole", "each_call", dropout=0.1)

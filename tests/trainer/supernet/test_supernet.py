@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model_space.architecture import Architecture, candidates, random_choices
+from model_space.architecture import Architecture
 from model_space.operations import SelfAttention
 from model_space.spaces import stacked
 from model_space.spaces.stacked import StackedSettings
@@ -50,7 +50,7 @@ def test_exact_step_has_the_gradients_of_the_plain_form(form, together, seed, dr
 @each_space
 def test_two_halves_of_a_batch_accumulate_to_the_gradients_of_the_whole(form):
     supernet = supernet_of(form)
-    choices = random_choices(tiny_space(form), 1)
+    choices = tiny_space(form).random_choices(1)
     batch = tiny_batch(batch=4)
     whole = step_at(supernet, choices, batch)
 
@@ -71,7 +71,7 @@ def test_two_halves_of_a_batch_accumulate_to_the_gradients_of_the_whole(form):
 @each_space
 def test_under_autocast_the_candidates_that_are_not_chosen_are_computed_in_its_type_too(form):
     supernet = supernet_of(form).float()
-    choices = random_choices(tiny_space(form), 2)
+    choices = tiny_space(form).random_choices(2)
     batch = [part.float() if part.is_floating_point() else part for part in tiny_batch()]
     exact = step_at(supernet, choices, batch)[2]
     supernet.zero_grad()
@@ -90,7 +90,7 @@ def test_under_autocast_the_candidates_that_are_not_chosen_are_computed_in_its_t
 
 @each_space
 def test_a_single_path_has_the_gradient_of_the_chosen_candidates_alone(form):
-    choices = random_choices(tiny_space(form), 3)
+    choices = tiny_space(form).random_choices(3)
     batch = tiny_batch()
     both = [supernet_of(form, strategy) for strategy in ("single_path", "snas")]
     both[0].load_state_dict(both[1].state_dict())
@@ -155,7 +155,7 @@ def test_padding_changes_nothing_and_the_order_of_regions_does_not_matter(form):
 @each_space
 def test_one_region_one_token_one_question(form):
     for seed in range(3):
-        network = Architecture(tiny_space(form), random_choices(tiny_space(form), seed)).network().double()
+        network = Architecture(space=tiny_space(form), choices=tiny_space(form).random_choices(seed)).network().double()
         assert network(*tiny_batch(batch=1, regions=1, tokens=1)).isfinite().all()
 
 
@@ -163,8 +163,8 @@ def test_one_region_one_token_one_question(form):
 @pytest.mark.parametrize("edges", ["all", "one"])
 def test_nothing_everywhere_is_defined(graph, edges):
     space = tiny_space(StackedSettings(graph=graph, edges=edges, cells=2, nodes=3))
-    choices = {label: "none" if "none" in values else values[0] for label, values in candidates(space).items()}
-    assert Architecture(space, choices).network().double()(*tiny_batch()).isfinite().all()
+    choices = {label: "none" if "none" in values else values[0] for label, values in space.candidates().items()}
+    assert Architecture(space=space, choices=choices).network().double()(*tiny_batch()).isfinite().all()
 
 
 class Halved(SelfAttention):

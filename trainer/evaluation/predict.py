@@ -9,7 +9,7 @@ from trainer.data.vocabulary import UNKNOWN, Vocabulary, tokenise
 
 
 @dataclass(frozen=True)
-class Reply:
+class Prediction:
     answers: list[tuple[str, float]]
     """the best answers with their probabilities, the best first"""
     attention: Tensor
@@ -24,7 +24,7 @@ class Reply:
 
 
 @torch.inference_mode()
-def ask(
+def predict(
     network: nn.Module,
     vocabulary: Vocabulary,
     regions: Tensor,
@@ -32,7 +32,7 @@ def ask(
     question: str,
     max_tokens: int,
     best: int = 5,
-) -> Reply:
+) -> Prediction:
     """Asks a network in evaluation mode; a question without words is to it, as in training, one unknown word.
 
     Args:
@@ -58,7 +58,7 @@ def ask(
             batch[1],
         )
     probabilities, indices = logits.squeeze(0).sigmoid().topk(min(best, logits.size(1)))
-    return Reply(
+    return Prediction(
         [(vocabulary.answers[i], p) for i, p in zip(indices.tolist(), probabilities.tolist(), strict=True)],
         maps[0].squeeze(0).mean(-1).cpu(),
         read,

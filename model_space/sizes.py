@@ -1,0 +1,76 @@
+"""The sizes of a network: those that its settings say, and those that the data fixes."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class NetworkSettings(BaseModel):
+    """Sizes of the network. The defaults are those of MCAN small and of NAS-VQA."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden: int = Field(512, ge=1)
+    """Width of the features of a word and of a region inside the network."""
+    heads: int = Field(8, ge=1)
+    """Number of heads of an attention. It divides `hidden`."""
+    feed_forward_size: int | None = Field(None, ge=1)
+    """Inner width of a feed-forward. Null means four times `hidden`."""
+    embedding_dim: int = Field(300, ge=1)
+    """Width of the embedding of a word."""
+    flat_mlp_size: int = Field(512, ge=1)
+    """Inner width of the MLP of the attention-flatten."""
+    flat_out_size: int = Field(1024, ge=1)
+    """Width of a flattened stream, which the classifier reads."""
+    glimpses: int = Field(1, ge=1)
+    """Number of attention maps of an attention-flatten."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Probability with which an element is dropped."""
+    channel_dropout: float = Field(0.1, ge=0, lt=1)
+    """Probability with which a channel is dropped from the inputs of a searched operation, at all positions alike."""
+    region_norm: bool = False
+    """Whether a layer norm follows the projection of the regions."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden is {self.hidden} and heads is {self.heads}, expected heads that divide hidden")
+        return self
+
+    def of_operations(self) -> "OperationSizes":
+        """Returns the sizes that every operation of the network has."""
+        feed_forward_size = self.feed_forward_size or 4 * self.hidden
+        return OperationSizes(self.hidden, self.heads, feed_forward_size, self.dropout, self.channel_dropout)
+
+
+class DataSizes(BaseModel):
+    """Sizes that the data fixes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    feature_size: int = Field(ge=1)
+    """Width of the feature of a region."""
+    vocabulary_size: int = Field(ge=2)
+    """Number of words of the vocabulary, padding and the unknown word among them."""
+    answers: int = Field(ge=1)
+    """Number of answers of the vocabulary."""
+
+
+NO_DATA = DataSizes(feature_size=1, vocabulary_size=2, answers=1)
+"""Sizes for a space or an architecture that belongs to no data yet."""
+
+
+@dataclass(frozen=True)
+class OperationSizes:
+    """Sizes that all operations of one network have in common."""
+
+    hidden: int
+    """Width of the features."""
+    heads: int
+    """Number of heads of an attention."""
+    feed_forward_size: int
+    """Inner width of a feed-forward."""
+    dropout: float
+    """Probability with which an element is dropped."""
+    channel_dropout: float
+    """Probability with which a whole channel is dropped."""

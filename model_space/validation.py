@@ -1,0 +1,113 @@
+"""Turns what pydantic finds wrong in a user's file into one sentence."""
+
+import difflib
+import reprlib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pydantic
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+Key = str | int
+
+RENAMED = {
+    "word_size": "embedding_dim",
+    "inner": "feed_forward_size",
+    "flat_inner": "flat_mlp_size",
+    "flat_size": "flat_out_size",
+    "words": "vocabulary_size",
+    "draw": "resample",
+}
+"""Names that keys had before → names that they have now."""
+
+
+def explained(error: pydantic.ValidationError, model: type[BaseModel], content: Any) -> tuple[list[Key], str]:
+    """Explains the first mistake that pydantic found.
+
+    Args:
+        error: What pydantic raised.
+        model: The class that ``content`` was to become.
+        content: What a file holds.
+
+    Returns:
+        Where the mistake is, as the keys that lead to it, and a sentence that says what is wrong and what was
+        expected.
+    """
+    # An unknown key explains a missing one better than the other way round.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    keys, tags = _without_tags(first["loc"], content)
+    name, value, kind = ".".join(map(str, keys)), first["input"], first["type"]
+    if kind == "extra_forbidden":
+        return keys, f"unknown key '{name}'{hint(str(keys[-1]), _known_keys(model, keys[:-1], tags))}"
+    if kind == "missing":
+        return keys, f"'{name}' is missing"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        key = first["ctx"]["discriminator"].strip("'")
+        expected = ", ".join(_tags_of(model, keys))
+        if kind == "union_tag_not_found":
+            return keys, f"'{name}.{key}' is missing, expected one of {expected}"
+        return keys, f"{name}.{key} is {value.get(key)!r}, expected one of {expected}"
+    if kind == "value_error":  # a rule over several keys, which names them itself
+        return keys, f"{name}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+    message = first["msg"].removeprefix("Input ").replace("should", "must")
+    return keys, f"{name} is {reprlib.repr(value)}: {message}"
+
+
+def hint(key: str, known: Iterable[str]) -> str:
+    """Returns the end of a sentence about an unknown key: the key that was meant, or all that are known."""
+    known = list(known)
+    if RENAMED.get(key) in known:
+        return f"; it is called '{RENAMED[key]}' now"
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def _without_tags(location: tuple[Key, ...], content: Any) -> tuple[list[Key], list[str]]:
+    """Parts what pydantic calls a place into the keys of the file and the names of the forms that it tried."""
+    keys: list[Key] = []
+    tags: list[str] = []
+    for i, key in enumerate(location):
+        inside = isinstance(content, Mapping) and key in content
+        inside |= isinstance(content, list | tuple) and isinstance(key, int) and key < len(content)
+        named = isinstance(content, Mapping) and key in content.values()
+        if not inside and (key in ("one", "several") or (named and i + 1 < len(location))):
+            tags.append(str(key))
+            continue
+        keys.append(key)
+        content = content[key] if inside else None
+    return keys, tags
+
+
+def _known_keys(model: type[BaseModel], section: list[Key], tags: list[str]) -> list[str]:
+    """Returns the keys that a section of a file may have."""
+    for key in section:
+        if isinstance(key, int):
+            continue  # all parts of a list are of one kind
+        found = list(_models(model.model_fields[key]))
+        model = next((each for each in found if _name(each) in tags), found[0])
+    return list(model.model_fields)
+
+
+def _tags_of(model: type[BaseModel], keys: list[Key]) -> list[str]:
+    """Returns the names of the forms that the section at these keys may have."""
+    for key in keys[:-1]:
+        model = next(_models(model.model_fields[str(key)]))
+    return [name for each in _models(model.model_fields[str(keys[-1])]) if (name := _name(each))]
+
+
+def _name(model: type[BaseModel]) -> str | None:
+    """Returns the name by which a form of a section is told from the others."""
+    return next((model.model_fields[key].default for key in ("name", "strategy") if key in model.model_fields), None)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, FieldInfo):
+        annotation = annotation.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, tuple):
+        for part in typing.get_args(annotation):
+            yield from _models(part)
