@@ -1,4 +1,4 @@
-"""Draws an architecture of every space and network into docs/spaces, a random one where there is a choice.
+"""Draws the pictures of docs/spaces: one architecture of each space or network, at random where there is a choice.
 
 python -m benchmarks.draw_spaces
 """
@@ -7,10 +7,9 @@ from pathlib import Path
 
 from experiment.results.drawing import save_svg
 from model_space.architecture import Architecture, Space
-from model_space.encoders.lstm import LSTMSettings
 from model_space.encoders.recurrent import RecurrentSettings
-from model_space.published import mmnas as mmnas_file
-from model_space.sizes import DataSizes, NetworkSettings
+from model_space.published import mmnas
+from model_space.sizes import NO_DATA, NetworkSettings
 from model_space.spaces.dcn import DCNSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.paired import PairedSettings
@@ -19,29 +18,28 @@ from model_space.spaces.stacked import StackedSettings
 FOLDER = Path("docs/spaces")
 SEED = 3
 
+SIZES = {"network": NetworkSettings(), "data": NO_DATA}
 SPACES = {
-    "stacked_rnn_one": (StackedSettings(edges="one"), LSTMSettings()),
-    "stacked_rnn_all": (StackedSettings(edges="all", nodes=3), LSTMSettings()),
-    "stacked_cnn_one": (StackedSettings(graph="cnn", edges="one"), LSTMSettings()),
-    "stacked_cnn_all": (StackedSettings(graph="cnn", edges="all", nodes=3), LSTMSettings()),
-    "recurrent": (MCANSettings(), RecurrentSettings(edges="one")),
-    "paired": (PairedSettings(), LSTMSettings()),
-    "mcan": (MCANSettings(), LSTMSettings()),
-    "dcn": (DCNSettings(), LSTMSettings()),
+    "stacked_rnn_one": Space(backbone=StackedSettings(edges="one"), **SIZES),
+    "stacked_rnn_all": Space(backbone=StackedSettings(edges="all", nodes=3), **SIZES),
+    "stacked_cnn_one": Space(backbone=StackedSettings(graph="cnn", edges="one"), **SIZES),
+    "stacked_cnn_all": Space(backbone=StackedSettings(graph="cnn", edges="all", nodes=3), **SIZES),
+    "recurrent": Space(backbone=MCANSettings(), encoder=RecurrentSettings(edges="one"), **SIZES),
+    "paired": Space(backbone=PairedSettings(), **SIZES),
+    "mcan": Space(backbone=MCANSettings(), **SIZES),
+    "dcn": Space(backbone=DCNSettings(), **SIZES),
 }
+"""The spaces that are drawn, by the name of the picture."""
 
 
 def main() -> None:
+    """Draws all pictures."""
+    backbone, choices = mmnas.published("mmnasnet_vqa", SIZES["network"])
+    architectures = {
+        **{name: Architecture(space=space, choices=space.random_choices(SEED)) for name, space in SPACES.items()},
+        "mmnasnet_vqa": Architecture(space=Space(backbone=backbone, **SIZES), choices=choices),
+    }
     FOLDER.mkdir(parents=True, exist_ok=True)
-    network, data = NetworkSettings(), DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3129)
-    architectures = {}
-    for name, (backbone, encoder) in SPACES.items():
-        space = Space(backbone=backbone, encoder=encoder, network=network, data=data)
-        architectures[name] = Architecture(space=space, choices=space.random_choices(SEED))
-    backbone, choices = mmnas_file.published("mmnasnet_vqa", network)
-    architectures["mmnasnet_vqa"] = Architecture(
-        space=Space(backbone=backbone, network=network, data=data), choices=choices
-    )
     for name, architecture in architectures.items():
         save_svg(architecture, FOLDER / f"{name}.svg")
         print(f"written: {FOLDER / name}.svg")

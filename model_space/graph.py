@@ -7,6 +7,9 @@ the other stream.
 
 from dataclasses import dataclass
 
+OTHER = {"image": "question", "question": "image"}
+"""The other stream of each stream."""
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -14,7 +17,9 @@ class Edge:
 
     stream: str
     source: int
+    """The state that the operation transforms."""
     node: int
+    """The state that it computes."""
     operation: str
     guide: tuple[str, int] | None = None
     """The stream and the state that guide the operation; None where nothing does."""
@@ -72,5 +77,4 @@ class ChainGraph:
 
 def joint_edges(layer: int, operation: str) -> list[Edge]:
     """Returns the two halves of an operation that computes both streams of a layer, each guided by the other."""
-    other = {"image": "question", "question": "image"}
-    return [Edge(stream, layer - 1, layer, operation, (other[stream], layer - 1), joint=True) for stream in other]
+    return [Edge(stream, layer - 1, layer, operation, (OTHER[stream], layer - 1), joint=True) for stream in OTHER]

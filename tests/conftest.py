@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as torch_functional
 
 from model_space import functional
-from tests.helpers.tiny_vqa import write_split
-from trainer.data.splits import Data, DataSettings, SplitSettings, load_data
+from tests.helpers.tiny_vqa import tiny_splits
+from trainer.data.splits import Data, DataSettings, load_data
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +34,7 @@ def same_places(monkeypatch):
 @pytest.fixture(scope="session")
 def tiny_data_settings(tmp_path_factory) -> DataSettings:
     """Three splits of random questions about random images."""
-    folder = tmp_path_factory.mktemp("data")
-    splits = {
-        split: SplitSettings(**write_split(folder, split, 12, questions, feature_size=12, seed=seed)._asdict())
-        for seed, (split, questions) in enumerate({"train": 96, "val": 24, "test": 24}.items(), start=1)
-    }
-    return DataSettings(**splits, min_answer_count=1)
+    return tiny_splits(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,10 @@
 """What the documents say works."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -13,10 +17,16 @@ from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.supernet.choices import architecture_parameters, at_sample
 
 
+def recipe(title: str) -> str:
+    """Returns the code below a heading of docs/spaces.md."""
+    _, text = (ROOT / "docs/spaces.md").read_text().split(f"## {title}\n")
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+
 def test_adding_an_operation(monkeypatch):
     """The lines of docs/spaces.md make a candidate that is searched, frozen, drawn and whose weights learn."""
     monkeypatch.setattr(stacked, "OPERATIONS", dict(stacked.OPERATIONS))
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/spaces.md").read_text(), re.DOTALL)
+    lines = recipe("Adding an operation")
     assert len(lines.splitlines()) <= 20
     exec(lines, {})
     fields = tiny_space(stacked.StackedSettings(edges="all", cells=1, nodes=1))
@@ -30,6 +40,28 @@ def test_adding_an_operation(monkeypatch):
     architecture = Architecture(space=fields, choices=choices)
     assert architecture.network().double()(*tiny_batch()).isfinite().all()
     assert "gated_by_other" in text(architecture) and "gated" in svg(architecture)
+
+
+def test_adding_a_space(tmp_path):
+    """The file of docs/spaces.md makes a space that is listed, searched, frozen, drawn, saved and loaded."""
+    lines = recipe("Adding a space")
+    assert len(lines.splitlines()) <= 46
+    copy = tmp_path / "copy"
+    for room in ("model_space", "trainer", "experiment", "tests/helpers"):
+        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "model_space/spaces/image_chain.py").write_text(lines)
+    (tmp_path / "results").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.new_space", "image_chain", str(tmp_path / "results")],
+        cwd=copy,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^1 +(self_attention|guided_attention guided by question 0|feed_forward)$", done.stdout, re.M)
+    assert re.search(r"^ image_chain .* 729 ", done.stdout, re.M)  # three operations in each of six blocks
+    assert "image_chain: blocks 6" in (tmp_path / "results/architecture.svg").read_text()
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ def listings() -> list[Listing]:
     """Returns the published architectures, for the table of ``launch.py --spaces``."""
     network = NetworkSettings()
     spaces = {name: published(name, network) for name in PUBLISHED}
-    return [Listing(f"  {name}", "2004.12070", space, choices=choices) for name, (space, choices) in spaces.items()]
+    return [
+        Listing(f"published {name}", "2004.12070", space, choices=choices) for name, (space, choices) in spaces.items()
+    ]
 
 
 def read(text: str, where: str, network: NetworkSettings) -> tuple[EncoderDecoderSettings, Choices]:

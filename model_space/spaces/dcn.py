@@ -1,13 +1,14 @@
-"""DCN, the dense co-attention network (Nguyen and Okatani, 2018, arXiv 1804.00775), as a fixed backbone.
+"""The fixed network ``dcn``: the dense co-attention network (Nguyen and Okatani, 2018, arXiv 1804.00775).
 
-In a dense co-attention layer every region attends to every word and every word to every region, both by one affinity
-matrix; there are several such maps in parallel, whose average is taken. Learned memory slots beside the regions and
-the words are where a position attends to that has nowhere to attend. What it attends to is fused with what it was.
-Equal to ``DCNLayer`` of the authors' code, https://github.com/cvlab-tohoku/Dense-CoAttention-Network.
+In a dense co-attention layer every region attends to all words and every word to all regions. Both directions use one
+affinity matrix. There are several attention maps in parallel, and their average is taken. Beside the regions and the
+words there are learned memory slots: a position attends to them where no real position fits. The attended features are
+fused with the features of the position. The layer is equal to ``DCNLayer`` of the authors' code,
+https://github.com/cvlab-tohoku/Dense-CoAttention-Network.
 
-Nothing in it is searched, so its architecture file names the space and has no choices::
+Nothing in it is searched, so its architecture file has no choices::
 
-    {"format": 1, "space": {"name": "dcn", "layers": 5, "memory_slots": 3, ...}, "choices": {}}
+    {"format": 2, "space": {"backbone": {"name": "dcn", "layers": 5, "memory_slots": 3}, ...}, "choices": {}, ...}
 """
 
 from typing import Literal
@@ -56,13 +57,15 @@ class DCNSettings(BackboneSettings):
 
 
 class DenseCoAttention(nn.Module):
-    """What each stream attends to in the other.
+    """Dense co-attention: each stream attends to the other.
 
-    Not two of :class:`~model_space.operations.Attention`: both directions share one affinity, a map weighs the
-    features themselves rather than a projection of them, and the maps of all heads are averaged, not joined.
+    It differs from two :class:`~model_space.operations.Attention` in three ways: both directions share one affinity
+    matrix, a map weighs the features and not a projection of them, and the maps of all heads are averaged.
 
     Args:
-        hidden: width of the features; ``heads`` divides it.
+        hidden: Width of the features.
+        heads: Number of attention maps. It divides ``hidden``.
+        memory_slots: Number of learned positions beside those of each stream.
     """
 
     def __init__(self, hidden: int, heads: int, memory_slots: int):
@@ -77,15 +80,17 @@ class DenseCoAttention(nn.Module):
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Attends both ways.
+        """Attends in both directions.
 
         Args:
-            image: ``(B, N, hidden)``, with its mask ``(B, N)``.
-            question: ``(B, T, hidden)``, with its mask ``(B, T)``.
+            image: Features of the regions, ``(B, N, hidden)``.
+            image_mask: True where a region is real, ``(B, N)``.
+            question: Features of the words, ``(B, T, hidden)``.
+            question_mask: True where a word is real, ``(B, T)``.
 
         Returns:
-            What each region attends to in the question, ``(B, N, hidden)``, and each word in the image,
-            ``(B, T, hidden)``.
+            The features of the question to which each region attends, ``(B, N, hidden)``, and the features of the
+            image to which each word attends, ``(B, T, hidden)``.
         """
 
         def split(features: Tensor) -> Tensor:  # (B, N, hidden) -> (B, heads, N, hidden / heads)
@@ -100,7 +105,7 @@ class DenseCoAttention(nn.Module):
         regions, words = split(self.image_projection(image)), split(self.question_projection(question))
         affinity = regions @ words.transpose(-2, -1) / regions.size(-1) ** 0.5  # (B, heads, slots + N, slots + T)
 
-        # The maps are averaged before they weigh the features: that is one product instead of one a head.
+        # Averaging the maps before they weigh the features takes one product instead of one for each head.
         over_image = affinity.masked_fill(~image_mask[:, None, :, None], -1e9).softmax(dim=-2).mean(dim=1)
         over_question = affinity.masked_fill(~question_mask[:, None, None, :], -1e9).softmax(dim=-1).mean(dim=1)
         attended_image = over_image.transpose(-2, -1)[:, self.memory_slots :] @ image
@@ -109,7 +114,7 @@ class DenseCoAttention(nn.Module):
 
 
 class DenseCoAttentionLayer(nn.Module):
-    """CoA: dense co-attention, then ``x + dropout(relu(linear([x, attended])))`` in each stream; no norm."""
+    """CoA: dense co-attention, then ``x + dropout(relu(linear([x, attended])))`` in each stream, without a norm."""
 
     def __init__(self, sizes: OperationSizes, memory_slots: int):
         super().__init__()
@@ -122,7 +127,7 @@ class DenseCoAttentionLayer(nn.Module):
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes."""
+        """Maps the features of both streams to features of the same shapes."""
         attended_question, attended_image = self.attention(image, image_mask, question, question_mask)
 
         def fused(x: Tensor, attended: Tensor, linear: nn.Linear) -> Tensor:
@@ -133,10 +138,10 @@ class DenseCoAttentionLayer(nn.Module):
 
 
 class DCN(Backbone):
-    """A stack of dense co-attention layers.
+    """DCN (Nguyen and Okatani, 2018, arXiv 1804.00775): a stack of dense co-attention layers.
 
-    The head after it is that of every network here, with torch's layer norm. It stands in place of DCN's prediction
-    layer, which summarises each stream by attention too, and joins the two where ours sums them.
+    The head after it is that of all networks here, with the layer norm of torch. It replaces the prediction layer of
+    DCN, which also summarises each stream by attention, but joins the two summaries where this head sums them.
     """
 
     head_norm = nn.LayerNorm

@@ -1,12 +1,12 @@
-"""The space ``encoder_decoder``: MMnasNet (Yu et al., 2020, arXiv 2004.12070).
+"""The space ``encoder_decoder``: that of MMnasNet (Yu et al., 2020, arXiv 2004.12070).
 
-A chain of encoder blocks over the question, then a chain of decoder blocks over the image, which the *last* output of
-the encoder guides. Every block is one operation with a residual and a layer norm around it, and its own choice: labels
-``encoder_block1`` and ``decoder_block1`` and so on. With ``cells`` above 1 both chains are repeated with weights of
-their own and the same choices.
+A chain of encoder blocks computes the question, then a chain of decoder blocks computes the image, guided by the *last*
+output of the encoder. Every block is one operation with a residual and a layer norm, and makes its own choice. The
+labels are ``encoder_block1`` and ``decoder_block1`` and so on. Where ``cells`` is above 1, both chains are repeated
+with new weights and the same choices.
 
-Nothing in a block but its operation is searched. MCAN is the point of the space that repeats self-attention and
-feed-forward in the encoder, self-attention, guided attention and feed-forward in the decoder.
+Only the operation of a block is searched. MCAN is one point of the space: it repeats self-attention and feed-forward in
+the encoder, and self-attention, guided attention and feed-forward in the decoder.
 """
 
 from typing import Literal
@@ -65,13 +65,13 @@ class EncoderDecoderSettings(BackboneSettings):
 
 
 class EncoderDecoder(Backbone):
-    """The backbone. Where no block looks at the regions' geometry, neither is it computed."""
+    """The backbone of MMnasNet (arXiv 2004.12070): an encoder of the question, then a decoder of the image."""
 
     head_norm = StdLayerNorm
 
     def __init__(self, settings: EncoderDecoderSettings, sizes: OperationSizes):
         super().__init__()
-        # MMnas's attention has no biases, but for the one of the relation.
+        # In MMnas only the relation of an attention has a bias.
         attention = {"hidden": sizes.hidden, "heads": sizes.heads, "dropout": sizes.dropout, "bias": False}
 
         def self_attention() -> SelfAttention:
@@ -109,10 +109,13 @@ class EncoderDecoder(Backbone):
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes."""
+        """Maps the features of both streams to features of the same shapes.
+
+        The geometry of the regions is computed only where a block looks at it.
+        """
         relation = None
         if self.relational:
-            # A padded region's box may hold anything, also what has no logarithm.
+            # The box of a padded region may hold anything, even values without a logarithm.
             boxes = boxes.masked_fill(~image_mask.unsqueeze(-1), 0.0)
             relation = self.relation(relative_geometry(boxes))
         for cell in self.encoder:

@@ -1,4 +1,4 @@
-"""MCAN, deep modular co-attention (Yu et al., 2019, arXiv 1906.10770), as a fixed backbone."""
+"""The fixed network ``mcan``: the deep modular co-attention network (Yu et al., 2019, arXiv 1906.10770)."""
 
 from typing import Literal
 
@@ -52,7 +52,7 @@ class MCANSettings(BackboneSettings):
 
 
 class Encoder(nn.Module):
-    """The paper's SA unit: self-attention, feed-forward."""
+    """The SA unit of the paper: self-attention, then feed-forward."""
 
     def __init__(self, sizes: OperationSizes):
         super().__init__()
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The paper's SGA unit: self-attention, guided attention, feed-forward."""
+    """The SGA unit of the paper: self-attention, guided attention, then feed-forward."""
 
     def __init__(self, sizes: OperationSizes):
         super().__init__()
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
 
 
 class MCAN(Backbone):
-    """Encodes the question, and decodes the image guided by it (figure 5 of the paper)."""
+    """MCAN (Yu et al., 2019, arXiv 1906.10770, figure 5): encodes the question, then decodes the image guided by it."""
 
     head_norm = StdLayerNorm
 

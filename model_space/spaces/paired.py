@@ -1,17 +1,18 @@
 """The space ``paired``: every layer of a stack chooses a pair of operations, one for each stream.
 
-The first attempt of NAS-VQA (Dang, 2020). Nothing of it is published but a page of its summary, which gives: the
-search strategy (SNAS); operations SA, SGA and "modified CoA", with the figures of MCAN's units (arXiv 1906.10770) and
-of DCN's dense co-attention (arXiv 1804.00775); a pool of pairs, SA-SA, ID-SGA, SGA-ID, SA-ID, ID-SA and "permutations
-of pair-operation"; and that the "whole attention network topology" is searched. Chosen here:
+It is the first attempt of NAS-VQA (Dang, 2020, https://github.com/DangChuong-DC/NAS-VQA-attempt). Only one page of its
+summary is published. It gives the search strategy (SNAS); the operations SA, SGA and "modified CoA", with the figures
+of the units of MCAN (arXiv 1906.10770) and of the dense co-attention of DCN (arXiv 1804.00775); a pool of pairs, SA-SA,
+ID-SGA, SGA-ID, SA-ID, ID-SA and "permutations of pair-operation"; and that the "whole attention network topology" is
+searched. The rest was chosen here:
 
-- A pair is named (question)-(image), as MCAN names its SA(Y)-SGA(X, Y). The pool is the ten pairs of `PAIRS` and CoA.
-- SA and SGA are MCAN's units, each with a feed-forward and with MCAN's own layer norm; ID passes its stream on.
-- Both sides of a layer see what went *into* the layer: SGA is guided by the other stream's input and not, as in MCAN's
-  figure, by its output. So SGA-SGA is symmetric and has no order. MCAN is a point of the space all the same: SA-ID in
-  every layer of the encoder, then ID-SGA in every layer of the decoder.
-- CoA is the dense co-attention layer of DCN as it is, without a norm: what was modified is not known.
-- No layer shares a choice or a weight with another: labels ``layer1``, ``layer2`` and so on.
+- A pair is named (question)-(image), as MCAN names its SA(Y)-SGA(X, Y). The candidates are `PAIRS` and CoA.
+- SA and SGA are the units of MCAN, each with a feed-forward and with the layer norm of MCAN. ID is the identity.
+- Both sides of a layer see the input of the layer. SGA is guided by the input of the other stream and not, as in the
+  figure of MCAN, by its output. So SGA-SGA is symmetric. MCAN is still a point of the space: SA-ID in every layer of
+  the encoder, then ID-SGA in every layer of the decoder.
+- CoA is the dense co-attention layer of DCN without a change and without a norm, since the modification is not known.
+- No layer shares a choice or a weight with another one. The labels are ``layer1``, ``layer2`` and so on.
 """
 
 from typing import Literal
@@ -21,14 +22,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
-from model_space.graph import ChainGraph, Edge, joint_edges
+from model_space.graph import OTHER, ChainGraph, Edge, joint_edges
 from model_space.operations import Identity, StdLayerNorm
 from model_space.sizes import OperationSizes
 from model_space.spaces.dcn import DenseCoAttentionLayer
 from model_space.spaces.mcan import UNITS, Decoder, Encoder
 
 PAIRS = ("SA-SA", "ID-SA", "SA-ID", "ID-SGA", "SGA-ID", "SA-SGA", "SGA-SA", "SGA-SGA", "ID-ID")
-"""(question)-(image)"""
+"""The candidates of a layer that are pairs, each named (question)-(image)."""
 
 
 class PairedSettings(BackboneSettings):
@@ -46,7 +47,6 @@ class PairedSettings(BackboneSettings):
 
     def drawing(self, choices: Choices) -> ChainGraph:
         """Returns the two chains of operations; CoA is one operation of both."""
-        other = {"image": "question", "question": "image"}
         edges = []
         for layer in range(1, self.layers + 1):
             pair = choices[f"layer{layer}"]
@@ -54,7 +54,7 @@ class PairedSettings(BackboneSettings):
                 edges += joint_edges(layer, "CoA")
                 continue
             for stream, operation in zip(("question", "image"), pair.split("-"), strict=True):
-                guide = (other[stream], layer - 1) if operation == "SGA" else None
+                guide = (OTHER[stream], layer - 1) if operation == "SGA" else None
                 edges.append(Edge(stream, layer - 1, layer, operation, guide))
         note = f"{UNITS} ID: identity. CoA: dense co-attention, of both streams."
         return ChainGraph({"question": "question", "image": "image"}, tuple(edges), note)
@@ -66,7 +66,7 @@ class PairedSettings(BackboneSettings):
 
 
 class Pair(nn.Module):
-    """One operation on the question, one on the image, both from the features that are given."""
+    """A candidate of a layer: one operation on the question and one on the image, both from the input of the layer."""
 
     def __init__(self, question: nn.Module, image: nn.Module):
         super().__init__()
@@ -76,7 +76,7 @@ class Pair(nn.Module):
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps ``(B, N, hidden)`` and ``(B, T, hidden)`` to features of the same shapes."""
+        """Maps the features of both streams to features of the same shapes."""
         return (
             self.image(image, image_mask, question, question_mask),
             self.question(question, question_mask, image, image_mask),
@@ -84,7 +84,7 @@ class Pair(nn.Module):
 
 
 class Paired(Backbone):
-    """The backbone: a stack of layers, each a choice."""
+    """The backbone of NAS-VQA's first attempt: a stack of layers, each of which is a choice."""
 
     head_norm = StdLayerNorm
 

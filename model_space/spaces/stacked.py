@@ -1,32 +1,33 @@
-"""The space ``stacked``: two streams, image and question, through a stack of cells that share one set of choices.
+"""The space ``stacked``: a stack of cells over two streams, image and question, which share one set of choices.
 
-The second attempt of NAS-VQA (Dang, 2020), with the two graphs of DARTS (Liu et al., 2018, arXiv 1806.09055, section
-2.1) inside a cell. A cell takes the outputs of the two cells before it, each through a feed-forward:
+It is the second attempt of NAS-VQA (Dang, 2020, https://github.com/DangChuong-DC/NAS-VQA-attempt). A cell has one of
+the two graphs of DARTS (Liu et al., 2018, arXiv 1806.09055, section 2.1). It takes the outputs of the two cells before
+it, each through a feed-forward:
 
 ``graph="rnn"``
-    as in DARTS's recurrent cell, their mean is node 0, from which the nodes 1 to ``nodes`` follow.
+    The mean of the two is node 0, and the nodes 1 to ``nodes`` follow, as in the recurrent cell of DARTS.
 ``graph="cnn"``
-    as in DARTS's convolutional cell, they stay apart. The predecessors of node i are, in this order: the cell before
-    the last, the last cell, node 1, …, node i - 1; an edge is named by the position of its source, from 0.
+    The two stay apart, as in the convolutional cell of DARTS. The predecessors of node i are, in this order: the cell
+    before the last, the last cell, node 1, …, node i - 1. An edge is named by the position of its source, from 0.
 
-Every node computes, in each stream, from its predecessors; the cell's output is the mean of the nodes 1 to ``nodes``.
-A cell exists in two forms:
+In each stream, a node is computed from its predecessors. The output of the cell is the mean of the nodes 1 to
+``nodes``. A cell has one of two forms:
 
 ``edges="all"``
-    an operation is chosen on *every* edge; a node sums its edges and normalises the sum.
-    Labels ``image_node2_from0`` and so on. What NAS-VQA searches.
+    An operation is chosen on *every* edge, and a node normalises the sum of its edges. The labels are
+    ``image_node2_from0`` and so on. NAS-VQA searches this form.
 ``edges="one"``
-    the form that is trained; no further norm. In the rnn graph a node keeps *one* edge a stream: it chooses a
-    predecessor and an operation, labels ``image_node2_input`` and ``image_node2_operation``. In the cnn graph it keeps
-    *two*, as in DARTS, and sums them: it chooses a pair of different predecessors, label ``image_node2_inputs`` with
-    candidates "0,1", "0,2" and so on, and an operation for each, labels ``image_node2_operation1`` for the lower
-    position and ``image_node2_operation2`` for the higher.
+    A node keeps few edges, and nothing more is normalised. NAS-VQA trains this form. In the rnn graph a node keeps
+    *one* edge a stream: it chooses a predecessor (label ``image_node2_input``) and an operation (label
+    ``image_node2_operation``). In the cnn graph it keeps and sums *two*, as in DARTS: it chooses a pair of different
+    predecessors (label ``image_node2_inputs``, candidates "0,1", "0,2" and so on) and an operation for each of them
+    (label ``image_node2_operation1`` for the lower position, ``image_node2_operation2`` for the higher).
 
-The pair is one choice, and not an `InputChoice` of two: the supernet of that weighs all predecessors by one softmax and
-has no two of them in it.
+The pair is one `LayerChoice` and not an `InputChoice` of two predecessors, because the supernet of such an
+`InputChoice` weighs all predecessors by one softmax, and never computes a pair.
 
-An operation of a stream always takes the state of both streams at the node where its edge begins: the state of its
-own stream is what it transforms, that of the other stream guides it.
+An operation of a stream takes the states of both streams at the node where its edge begins. It transforms the state of
+its own stream, and the state of the other stream guides it.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,15 +41,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
-from model_space.graph import CellGraph, Edge
+from model_space.graph import OTHER, CellGraph, Edge
 from model_space.operations import FeedForward, GuidedAttention, Identity, SelfAttention, Zero, plain_norm
 from model_space.sizes import OperationSizes
 
 STREAMS = ("image", "question")
-OTHER = {"image": "question", "question": "image"}
+"""The names of the streams, in the order in which a cell passes their features."""
 
 State = tuple[Tensor, Tensor]
-"""Features of the image ``(B, N, hidden)`` and of the question ``(B, T, hidden)``."""
+"""The features of the image, ``(B, N, hidden)``, and of the question, ``(B, T, hidden)``."""
 
 
 def feed_forward(sizes: OperationSizes) -> FeedForward:
@@ -70,7 +71,7 @@ OPERATIONS: dict[str, Callable[[OperationSizes], nn.Module]] = {
     "self_attention": self_attention,
     "guided_attention": guided_attention,
 }
-"""the candidates of every edge"""
+"""The candidates of every edge: the name of an operation, and the function that makes one."""
 
 
 class StackedSettings(BackboneSettings):
@@ -140,12 +141,12 @@ class StackedSettings(BackboneSettings):
 
 
 def total(tensors: Iterable[Tensor]) -> Tensor:
-    """Their sum. Python's own begins with 0, which is a pass over memory more."""
+    """Returns the sum of the tensors. Python's ``sum`` begins with 0, which costs one more pass over memory."""
     return reduce(torch.add, tensors)
 
 
 class Pick(nn.Module):
-    """Two of the states of a cell."""
+    """A candidate of an input choice: passes on the states at two positions."""
 
     def __init__(self, lower: int, higher: int):
         super().__init__()
@@ -153,11 +154,11 @@ class Pick(nn.Module):
         self.higher = higher
 
     def forward(self, states: tuple[State, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return *states[self.lower], *states[self.higher]  # flat, as a mixed layer takes it
+        return *states[self.lower], *states[self.higher]  # flat, because a mixed layer weighs tensors
 
 
 class Cell(nn.Module):
-    """One cell: ``(B, N, hidden), (B, T, hidden)`` of the two cells before it to the same shapes."""
+    """A cell: maps the outputs of the two cells before it to an output of the same shapes."""
 
     def __init__(self, settings: StackedSettings, sizes: OperationSizes):
         super().__init__()
@@ -190,6 +191,16 @@ class Cell(nn.Module):
         self.norm = plain_norm(sizes.hidden)
 
     def forward(self, before_last: State, last: State, masks: tuple[Tensor, Tensor]) -> State:
+        """Computes all nodes of both streams.
+
+        Args:
+            before_last: Output of the cell before the last one; for the first two cells, the input of the stack.
+            last: Output of the last cell; for the first cell, the input of the stack.
+            masks: True where a region is real, ``(B, N)``, and where a word is real, ``(B, T)``.
+
+        Returns:
+            The mean of the searched nodes in each stream.
+        """
         states = self.input_states(before_last, last)
         for node in range(1, self.nodes + 1):
             states.append((self.node(node, 0, states, masks), self.node(node, 1, states, masks)))
@@ -197,7 +208,7 @@ class Cell(nn.Module):
         return total(image) / self.nodes, total(question) / self.nodes
 
     def input_states(self, before_last: State, last: State) -> list[State]:
-        """What the nodes begin with: two states, or their mean."""
+        """Returns the states with which the nodes begin: the two inputs, or their mean as node 0."""
         (image0, image1), (question0, question1) = (
             (self.before[stream][0](before_last[i]), self.before[stream][1](last[i]))
             for i, stream in enumerate(STREAMS)
@@ -207,7 +218,7 @@ class Cell(nn.Module):
         return [((image0 + image1) / 2, (question0 + question1) / 2)]
 
     def node(self, node: int, stream: int, states: list[State], masks: tuple[Tensor, Tensor]) -> Tensor:
-        """The state of one stream (0 image, 1 question) at a node."""
+        """Returns the state of one stream (0 is the image, 1 the question) at a node."""
         name = f"{STREAMS[stream]}_node{node}"
 
         def edge(operation: nn.Module, state: State) -> Tensor:
@@ -216,14 +227,14 @@ class Cell(nn.Module):
         if self.edges == "all":
             return self.norm(total(map(edge, self.operations[name], states)))
         if self.graph == "cnn":
-            # A tuple: the list goes on growing by what comes after, and would keep the graph alive.
+            # A tuple, because the list still grows by later nodes, and would keep the autograd graph alive.
             picked = self.inputs[name](tuple(states))
             return total(map(edge, self.operations[name], (picked[:2], picked[2:])))
         return edge(self.operations[name], self.inputs[name](states))
 
 
 class Stacked(Backbone):
-    """The backbone: a stack of cells, then one feed-forward a stream."""
+    """The backbone of NAS-VQA's second attempt: a stack of cells, then one feed-forward a stream."""
 
     head_norm = nn.LayerNorm
 

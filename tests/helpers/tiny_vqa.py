@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainer.data.splits import DataSettings, SplitSettings
+
 FORMS = {  # question_type → (answer_type, a question, its answers)
     "is the": ("yes/no", "Is the {} dog brown?", ("yes", "no")),
     "how many": ("number", "How many {} cats are there?", ("1", "2", "3", "Four")),
@@ -80,3 +82,12 @@ def write_split(
     files.questions.write_text(json.dumps({**head, "questions": questions}, indent=1))
     files.annotations.write_text(json.dumps({**head, "annotations": annotations}, indent=1))
     return files
+
+
+def tiny_splits(folder: Path) -> DataSettings:
+    """Three splits of random questions about random images."""
+    splits = {
+        split: SplitSettings(**write_split(folder, split, 12, questions, feature_size=12, seed=seed)._asdict())
+        for seed, (split, questions) in enumerate({"train": 96, "val": 24, "test": 24}.items(), start=1)
+    }
+    return DataSettings(**splits, min_answer_count=1)

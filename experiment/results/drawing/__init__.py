@@ -1,9 +1,9 @@
-"""Pictures of an architecture: text for a terminal, SVG for a page.
+"""Drawings of an architecture: text for a terminal, SVG for a page.
 
-A space whose choices are shared by a stack of cells is drawn as one cell, folded, as papers draw it; one whose blocks
-are chosen one by one, as the chain of them. A solid edge is the state that an operation transforms, a dashed one the
-state of the other stream that guides it. What the search chose is filled, what every architecture of the space has is
-outlined.
+A space describes an architecture as a graph (:mod:`model_space.graph`), and this package gives it a shape. A stack of
+cells that share their choices is drawn as one folded cell, as in the papers. A chain of blocks with choices of their
+own is drawn block by block. A solid edge is the state that an operation transforms. A dashed edge is the state of the
+other stream that guides it. An operation that the search chose is filled, one that all architectures have is outlined.
 """
 
 import textwrap
@@ -22,18 +22,18 @@ MARGIN = 24
 
 
 def save_svg(architecture: Architecture, path: Path) -> None:
-    """Writes the picture whole or not at all."""
+    """Writes the picture of the architecture as an SVG file, whole or not at all."""
     write_text(path, svg(architecture))
 
 
 def svg(architecture: Architecture) -> str:
-    """The picture, on a white ground of its own; each edge says in words what it is when it is pointed at."""
+    """Returns the picture of the architecture as SVG. An edge that is pointed at says in words what it is."""
     drawn = [(cell if isinstance(graph, CellGraph) else chain, graph) for graph in graphs(architecture)]
     width = max(layout.width(graph) for layout, graph in drawn)
     picture = Picture(width, title=f"{headline(architecture)}. {origin(architecture)}")
 
     def paragraph(words: str, y: float, size: int, **style: str) -> float:
-        """Writes the words in lines below ``y`` and returns where they end."""
+        """Writes the words in lines below ``y`` and returns the y at which they end."""
         for line in textwrap.wrap(words, int((width - 2 * MARGIN) / (0.53 * size))):
             y += size + 5
             picture.label(MARGIN, y, line, size, anchor="start", **style)

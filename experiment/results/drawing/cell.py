@@ -1,27 +1,31 @@
-"""The picture of a cell: each stream is a lane of nodes from left to right, and an edge passes over the nodes between
-its ends, the further the higher."""
+"""The picture of a cell.
+
+Each stream is a lane of nodes from left to right. An edge passes over the nodes between its two ends: the more of them
+there are, the higher it is drawn.
+"""
 
 from experiment.results.drawing.picture import FAINT, INK, SOFT, Picture
 from model_space.graph import CellGraph, Edge
 
-# Lengths are in the units of the SVG's view box, one CSS pixel at its natural size.
-COLUMN = 140  # from a node to the next
-ROW = 44  # from an edge that passes over nodes to one that passes over one more
-LANES = 160  # from the nodes of the first stream to those of the second
-NODE = 15  # radius
-SHADE = 26  # from a node to the end of the shade behind it
-LEFT = 110  # x of the cell's left side
+# All lengths are in the units of the view box of the SVG, which are CSS pixels at its natural size.
+COLUMN = 140  # distance between neighbouring nodes
+ROW = 44  # how much higher an edge is for each node that it passes over
+LANES = 160  # distance between the nodes of the first stream and those of the second
+NODE = 15  # radius of a node
+SHADE = 26  # distance from the last node to the end of the shade behind the nodes
+LEFT = 110  # x of the left side of the cell
 INPUT = 165  # x of the operation that prepares an input
-NODE_0 = 245  # x of the first node: left of it are the inputs
-MARGIN = 24
+NODE_0 = 245  # x of the first node; the inputs are left of it
+MARGIN = 24  # x at which text begins
 
 
 def width(cell: CellGraph) -> float:
+    """Returns the width of the picture of the cell."""
     return _right(cell) + 230
 
 
 def draw(picture: Picture, cell: CellGraph, top: float) -> float:
-    """Draws the cell below ``top`` and returns where it ends."""
+    """Draws the cell below ``top`` and returns the y at which it ends."""
     spans = {s: max(edge.node - edge.source for edge in cell.edges if edge.stream == s) for s in cell.streams}
     lanes = {cell.streams[0]: top + max(52 + _height(spans[cell.streams[0]]), 80)}
     bottom = lanes[cell.streams[0]] + 46
@@ -34,7 +38,7 @@ def draw(picture: Picture, cell: CellGraph, top: float) -> float:
 
     for stream, y in lanes.items():
         _fixed(picture, cell, stream, y)
-    # From the back to the front: edges without operation, the others, what they join.
+    # What is drawn later covers what is drawn earlier: first edges without operation, then the others, then the nodes.
     for edge in sorted(cell.edges, key=lambda edge: edge.operation != "none"):
         _edge(picture, cell, edge, lanes)
     for stream, y in lanes.items():
@@ -58,29 +62,30 @@ def _right(cell: CellGraph) -> float:
 
 
 def _height(span: int) -> float:
-    """Of an edge over its lane: it passes over the nodes between its ends."""
+    """Returns how high above its lane an edge is that spans so many columns."""
     return ROW * (span - 1)
 
 
 def _outward(cell: CellGraph, stream: str) -> int:
-    """The direction, down being positive, in which a stream's edges leave the space between the lanes."""
+    """Returns in which direction the edges of a stream are drawn, away from the other stream: -1 is up, 1 is down."""
     return -1 if stream == cell.streams[0] else 1
 
 
 def _middle(cell: CellGraph, edge: Edge, lanes: dict[str, float]) -> tuple[float, float]:
-    """Where the operation of an edge stands: no two edges of a stream have the same middle."""
+    """Returns where the operation of an edge is drawn. No two edges of a stream have the same middle."""
     y = lanes[edge.stream] + _outward(cell, edge.stream) * _height(edge.node - edge.source)
     return (_x(edge.source) + _x(edge.node)) / 2, y
 
 
 def _edge(picture: Picture, cell: CellGraph, edge: Edge, lanes: dict[str, float]) -> None:
+    """Draws the arrow of an edge, and the dashed one of the state that guides it."""
     start, end, y = _x(edge.source), _x(edge.node), lanes[edge.stream]
     out = _outward(cell, edge.stream)
     source, node = cell.nodes[edge.source], cell.nodes[edge.node]
     if edge.node - edge.source == 1:
         path = f"M{start + NODE} {y} L{end - NODE - 2} {y}"
     else:
-        # A cubic Bézier curve whose middle is the operation's place; it starts and ends on the nodes' shoulders.
+        # A cubic Bézier curve through the middle of the edge, from the shoulder of one node to that of the other.
         first, last, shoulder = start + 8, end - 8, y + out * 13
         crest = shoulder + (_middle(cell, edge, lanes)[1] - shoulder) * 4 / 3
         inward = 0.25 * (last - first)
@@ -97,12 +102,12 @@ def _edge(picture: Picture, cell: CellGraph, edge: Edge, lanes: dict[str, float]
 
 
 def _fixed(picture: Picture, cell: CellGraph, stream: str, y: float) -> None:
-    """What every architecture has: what enters, the mean of the searched nodes, and what follows the last cell."""
+    """Draws what all architectures have: the inputs, the mean of the searched nodes, what follows the last cell."""
     inward = -_outward(cell, stream)
     picture.label(MARGIN, y - 48 if inward > 0 else y + 58, stream, size=15, weight="bold", anchor="start")
     for i, (words, node) in enumerate(cell.inputs):
         joined = [into for _, into in cell.inputs].count(node) > 1
-        # Two that meet in a node come from above and below; one that goes past the first node, from the inner side.
+        # Two inputs of one node come from above and below. An input of a later node comes from the inner side.
         dy = (-22, 22)[i] if joined else 48 * inward * node
         x, end_y = (_x(node) - NODE - 1, y + dy / 4) if node == 0 else (_x(node) - 9, y + 14 * inward)
         bend = f"L{x - 60} {y + dy} L{x} {end_y}" if node else f"L{x} {end_y}"

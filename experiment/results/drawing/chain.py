@@ -3,23 +3,24 @@
 from experiment.results.drawing.picture import FAINT, SOFT, Picture
 from model_space.graph import ChainGraph, Edge
 
-# Lengths are in the units of the SVG's view box, one CSS pixel at its natural size.
-BLOCK = 170  # width
-HALF = 14  # of its height
-ROW = 52  # from a block to the next
-COLUMNS = (150, 450)  # x of the streams
-WIDTH = 600
+# All lengths are in the units of the view box of the SVG, which are CSS pixels at its natural size.
+BLOCK = 170  # width of a block
+HALF = 14  # half of the height of a block
+ROW = 52  # distance between neighbouring blocks
+COLUMNS = (150, 450)  # x of the two streams
+WIDTH = 600  # width of the picture
 
 
 def width(chain: ChainGraph) -> float:
+    """Returns the width of the picture of the chain."""
     return WIDTH
 
 
 def draw(picture: Picture, chain: ChainGraph, top: float) -> float:
-    """Draws the chain below ``top`` and returns where it ends."""
+    """Draws the chain below ``top`` and returns the y at which it ends."""
     x = dict(zip(chain.streams, COLUMNS, strict=True))
-    top += 34  # of state 0
-    last = {stream: max(edge.node for edge in chain.edges if edge.stream == stream) for stream in chain.streams}
+    top += 34  # here is state 0
+    last = {s: max((edge.node for edge in chain.edges if edge.stream == s), default=0) for s in chain.streams}
     for stream, title in chain.titles.items():
         picture.label(x[stream], top - 18, title, size=15, weight="bold")
         if chain.repeats > 1:
@@ -48,17 +49,17 @@ def draw(picture: Picture, chain: ChainGraph, top: float) -> float:
 
 
 def _block(top: float, node: int) -> float:
-    """y of the block that computes a state."""
+    """Returns the y of the block that computes a state."""
     return top + ROW * (node - 0.5)
 
 
 def _state(top: float, state: int) -> float:
-    """y of a state: between the blocks before and after it, and above the head of the arrow that joins them."""
+    """Returns the y of a state: between two blocks, above the head of the arrow that joins them."""
     return top + ROW * state - 4
 
 
 def _guide(picture: Picture, edge: Edge, x: dict[str, float], top: float, shared: bool) -> None:
-    """The arrow from the state that guides. One state that guides many blocks does so along one line."""
+    """Draws the arrow from the state that guides a block. If it is the same for all blocks, they share one line."""
     stream, state = edge.guide
     side = 1 if x[stream] < x[edge.stream] else -1
     start, y0 = x[stream], _state(top, state)

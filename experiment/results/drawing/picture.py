@@ -1,4 +1,4 @@
-"""The few shapes of which a picture is made, as SVG."""
+"""The shapes of which a picture is made, as SVG."""
 
 from xml.etree import ElementTree
 
@@ -18,16 +18,25 @@ COLOURS = {
     "SGA": "#b54708",
     "CoA": "#8f1d5c",
 }
-"""by operation; white text on each is legible (contrast above 4.5, but for `none`, which is never filled)"""
+"""The colour of each operation. White text on it is legible: the contrast is above 4.5. Only `none` has less, and it is
+never filled."""
 
 OTHER = "#334155"
-"""of an operation that has no colour of its own"""
+"""The colour of an operation that :data:`COLOURS` does not name."""
 
 INK, SOFT, FAINT = "#1f2937", "#6b7280", "#d1d5db"
+"""The colours of text and outlines, of secondary text and plain arrows, and of what stays in the background."""
 
 
 class Picture:
-    """On a white ground of its own. ElementTree escapes what is written into it."""
+    """An SVG picture on a white background. ElementTree escapes all text that is written into it.
+
+    All positions and lengths are in the units of the view box. One unit is one CSS pixel at the natural size.
+
+    Args:
+        width: Width of the picture. Its height is known only at the end, see :meth:`to_string`.
+        title: What screen readers and a pointer over the picture show.
+    """
 
     def __init__(self, width: float, title: str):
         self.width = width
@@ -35,9 +44,10 @@ class Picture:
         self.root.set("font-family", "Helvetica, Arial, sans-serif")
         self._add("title").text = title
         self.definitions = self._add("defs")
-        self.ground = self._add("rect", fill="white", rx=8)
+        self.background = self._add("rect", fill="white", rx=8)
 
     def _add(self, tag: str, title: str = "", **attributes: object) -> ElementTree.Element:
+        """Adds an element to the picture; a title is shown when it is pointed at."""
         element = ElementTree.SubElement(
             self.root, tag, {key.replace("_", "-"): str(value) for key, value in attributes.items()}
         )
@@ -46,9 +56,10 @@ class Picture:
         return element
 
     def to_string(self, height: float) -> str:
+        """Returns the SVG file, with the height that the picture turned out to need."""
         size = {"width": str(round(self.width)), "height": str(round(height))}
         self.root.set("viewBox", f"0 0 {size['width']} {size['height']}")
-        for element in (self.root, self.ground):
+        for element in (self.root, self.background):
             element.attrib.update(size)
         ElementTree.indent(self.root, " ")
         return ElementTree.tostring(self.root, encoding="unicode") + "\n"
@@ -63,12 +74,13 @@ class Picture:
         weight: str = "normal",
         anchor: str = "middle",
     ) -> None:
+        """Adds a line of text; ``y`` is its baseline, and ``anchor`` says which end of it stands at ``x``."""
         self._add("text", x=x, y=y, font_size=size, fill=colour, font_weight=weight, text_anchor=anchor).text = words
 
     def box(
         self, x: float, y: float, width: float, height: float, fill: str, stroke: str = "none", radius: float = 6
     ) -> None:
-        """A rectangle around the point ``x, y``."""
+        """Adds a rectangle whose centre is the point ``x, y``."""
         self._add(
             "rect",
             x=x - width / 2,
@@ -82,21 +94,23 @@ class Picture:
         )
 
     def circle(self, x: float, y: float, radius: float, words: str, title: str) -> None:
+        """Adds a circle with a word in it, for a node."""
         self._add("circle", title, cx=x, cy=y, r=radius, fill="white", stroke=INK, stroke_width=1.5)
         self.label(x, y + 5, words, size=14 if len(words) < 2 else 11, weight="bold")
 
     def dot(self, x: float, y: float, operation: str) -> None:
+        """Adds a dot in the colour of an operation: the state that guides it."""
         self._add("circle", cx=x, cy=y, r=3, fill=COLOURS.get(operation, OTHER))
 
     def line(self, path: str, operation: str = "", dashed: bool = False, title: str = "") -> None:
-        """An arrow, in the colour of an operation if it is one's."""
+        """Adds an arrow along an SVG path, in the colour of the operation if one is named."""
         colour = FAINT if operation == "none" else COLOURS.get(operation, OTHER) if operation else SOFT
         dashes = {"stroke_dasharray": "6 4"} if dashed else {}
         end = f"url(#{self._arrow(colour)})"
         self._add("path", title, d=path, fill="none", stroke=colour, stroke_width=1.8, marker_end=end, **dashes)
 
     def _arrow(self, colour: str) -> str:
-        """The id of an arrow's head."""
+        """Returns the id of the arrow head of a colour, and defines it at its first use."""
         name = f"arrow-{colour.removeprefix('#')}"
         if all(marker.get("id") != name for marker in self.definitions):
             marker = ElementTree.SubElement(
@@ -108,7 +122,7 @@ class Picture:
         return name
 
     def operation(self, x: float, y: float, name: str, width: float = 60, filled: bool = False) -> None:
-        """An operation's name in a box, 28 high: in one line if the box is wide, or else one word a line."""
+        """Adds a box, 28 high, with the name of an operation: in one line if the box is wide, else one word a line."""
         colour = COLOURS.get(name, OTHER)
         words = name.split("_") if width < 100 else [name.replace("_", " ")]
         if name == "none":

@@ -6,12 +6,13 @@ from model_space.architecture import Architecture
 from model_space.graph import CellGraph, ChainGraph, Edge
 
 COLUMNS = 100
+"""Columns of the terminal for which a text is written."""
 STREAM = 46
-"""columns of a stream"""
+"""Columns of one stream."""
 
 
 def printable(value: object) -> str:
-    """One line of at most 60 characters that a terminal and an XML file can carry, whatever the value holds."""
+    """Returns one line of at most 60 characters that is safe in a terminal and in XML, whatever the value holds."""
     line = "".join(letter if letter.isprintable() else "?" for letter in str(value))
     return line if len(line) <= 60 else line[:59] + "…"
 
@@ -35,7 +36,7 @@ def headline(architecture: Architecture) -> str:
 
 
 def origin(architecture: Architecture) -> str:
-    """The accuracy, and what the provenance says in single values: experiment, trial, the trial's parameters, ..."""
+    """Returns the accuracy and the single values of the provenance: experiment, trial, parameters of the trial, ..."""
     provenance = architecture.provenance
     parameters = provenance.get("parameters")
     said = provenance | parameters if isinstance(parameters, dict) else provenance
@@ -51,9 +52,10 @@ def origin(architecture: Architecture) -> str:
 
 
 def text(architecture: Architecture) -> str:
-    """At most 100 columns, the two streams side by side.
+    """Returns a drawing of the architecture for a terminal of 100 columns, with the two streams side by side.
 
-    >>> print(text(Architecture.load("architecture.json")))
+    Example:
+        >>> print(text(Architecture.load("architecture.json")))  # doctest: +SKIP
     """
     lines = textwrap.wrap(headline(architecture), COLUMNS) + textwrap.wrap(origin(architecture), COLUMNS)
     for graph in graphs(architecture):
@@ -63,7 +65,7 @@ def text(architecture: Architecture) -> str:
 
 
 def says(edge: Edge, nodes: tuple[str, ...] | None = None) -> str:
-    """An edge in words, with its source by name if there are ``nodes`` to choose from."""
+    """Returns an edge in words. The names of the nodes are given where an edge can begin at several of them."""
     source = f" of {nodes[edge.source]}" if nodes else ""
     if edge.guide is None:
         return f"{edge.operation}{source}"
@@ -74,6 +76,7 @@ def says(edge: Edge, nodes: tuple[str, ...] | None = None) -> str:
 
 
 def cell(graph: CellGraph) -> list[str]:
+    """Returns the lines of a cell: a node and each of its edges."""
     lines = [graph.title, _line("", *graph.streams)]
     for node, name in enumerate(graph.nodes):
         if node in graph.searched:
@@ -94,6 +97,7 @@ def cell(graph: CellGraph) -> list[str]:
 
 
 def chain(graph: ChainGraph) -> list[str]:
+    """Returns the lines of a chain: a number and its block in each stream."""
     times = f", × {graph.repeats}" if graph.repeats > 1 else ""
     lines = [_line("", *(f"{title}{times}" for title in graph.titles.values()))]
     said = {(edge.stream, edge.node): says(edge) for edge in graph.edges}
