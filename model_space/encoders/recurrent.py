@@ -1,24 +1,24 @@
 """The question encoder ``recurrent``: a searched recurrent cell, the same at every word.
 
-The cell of DARTS (Liu et al., 2018, arXiv 1806.09055, section 3.1.2), as the third attempt of NAS-VQA (Dang, 2020) has
-it. Node 0 mixes the word x and the state h of the time step before by one gated product ``[c, p] = [x, h] W_0``:
+It is the cell of DARTS (Liu et al., 2018, arXiv 1806.09055, section 3.1.2) in the form of the third attempt of NAS-VQA
+(Dang, 2020). Node 0 mixes the word x and the last state h of the sequence by one gated product ``[c, p] = [x, h] W_0``:
 
     s_0 = h + sigmoid(c) (tanh(p) - h)
 
-A further node i maps the state of a node j before it by a product of its own ``[c, p] = s_j W_i`` and an activation f:
+A later node i maps the state of an earlier node j by a product of its own, ``[c, p] = s_j W_i``, and an activation f:
 
     s_j + sigmoid(c) (f(p) - s_j)
 
-The new state of the sequence is the mean of the nodes 1 to ``nodes``. Dropout is locked: one mask a sequence.
+The new state of the sequence is the mean of the nodes 1 to ``nodes``. Dropout is locked: a sequence has one mask.
 
-It exists in two forms:
+The cell has one of two forms:
 
 ``edges="all"``
-    an activation is chosen on *every* edge j → i; a node sums its edges, and node 0 and every sum are normalised.
-    Labels ``recurrent_node2_from0`` and so on. What NAS-VQA searches.
+    An activation is chosen on *every* edge j → i. A node sums its edges, and node 0 and every sum are normalised. The
+    labels are ``recurrent_node2_from0`` and so on. NAS-VQA searches this form.
 ``edges="one"``
-    a node chooses *one* predecessor and one activation; nothing is normalised.
-    Labels ``recurrent_node2_input`` and ``recurrent_node2_activation``. What NAS-VQA trains.
+    A node chooses *one* predecessor and one activation, and nothing is normalised. The labels are
+    ``recurrent_node2_input`` and ``recurrent_node2_activation``. NAS-VQA trains this form.
 
 Both forms, frozen or searched, are computed by :mod:`model_space.encoders.recurrent_sequence`. It does not call the
 choices edge by edge: each is read once a forward pass, as the weights of its candidates.

@@ -1,4 +1,4 @@
-"""An architecture in words, for a terminal."""
+"""The drawing of an architecture as text, for a terminal."""
 
 import textwrap
 

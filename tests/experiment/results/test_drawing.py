@@ -1,8 +1,6 @@
 """The pictures of an architecture: everything that it chose is in them, and nothing that it carries can break them."""
 
-import random
 import re
-from functools import cache
 from itertools import product
 from xml.etree import ElementTree
 
@@ -11,30 +9,26 @@ import pytest
 from experiment.results.drawing import save_svg, svg, text
 from experiment.results.drawing.picture import COLOURS
 from experiment.results.drawing.words import graphs
-from model_space.architecture import Architecture, Space
+from model_space.architecture import Architecture
+from model_space.encoders.recurrent import RecurrentSettings
+from model_space.spaces.dcn import DCNSettings
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.mcan import MCANSettings
+from model_space.spaces.paired import PairedSettings
+from model_space.spaces.stacked import StackedSettings
+from tests.helpers.tiny import tiny_space
 
 SVG = "{http://www.w3.org/2000/svg}"
 OPERATIONS = ("none", "identity", "feed_forward", "self_attention", "guided_attention")
 
 
-@cache
-def stacked(form, nodes, cells):
-    backbone = {"name": "stacked", "edges": form, "cells": cells, "nodes": nodes}
-    network = {"hidden": 8, "heads": 2, "embedding_dim": 4, "flat_mlp_size": 4, "flat_out_size": 4}
-    space = Space(backbone=backbone, network=network, data={"feature_size": 4, "vocabulary_size": 5, "answers": 3})
-    return space, space.candidates()
-
-
 def architecture(form="one", nodes=4, seed=0, cells=3, **fields) -> Architecture:
-    space, allowed = stacked(form, nodes, cells)
-    draw = random.Random(seed)
-    return Architecture(
-        space=space, choices={label: draw.choice(values) for label, values in allowed.items()}, **fields
-    )
+    space = tiny_space(StackedSettings(edges=form, nodes=nodes, cells=cells))
+    return Architecture(space=space, choices=space.random_choices(seed), **fields)
 
 
 def chosen(choices, form, nodes):
-    """(stream, source, node, operation) of every edge, read from the labels apart from the code under test."""
+    """Returns (stream, source, node, operation) of every edge, read from the labels without the code under test."""
     found = set()
     for stream, node in product(("image", "question"), range(1, nodes + 1)):
         name = f"{stream}_node{node}"
@@ -162,24 +156,20 @@ def test_hostile_provenance_stays_words():
 
 
 SPACES = [
-    ({"name": "stacked", "graph": "cnn", "edges": "all"}, {"name": "lstm"}),
-    ({"name": "stacked", "graph": "cnn", "edges": "one"}, {"name": "lstm"}),
-    ({"name": "stacked", "edges": "one"}, {"name": "recurrent", "edges": "one"}),
-    ({"name": "mcan", "form": "stacking"}, {"name": "recurrent", "edges": "all"}),
-    ({"name": "paired"}, {"name": "lstm"}),
-    ({"name": "encoder_decoder"}, {"name": "lstm"}),
-    ({"name": "dcn"}, {"name": "lstm"}),
+    tiny_space(StackedSettings(graph="cnn", edges="all")),
+    tiny_space(StackedSettings(graph="cnn", edges="one")),
+    tiny_space(StackedSettings(edges="one"), RecurrentSettings(edges="one")),
+    tiny_space(MCANSettings(form="stacking"), RecurrentSettings(edges="all")),
+    tiny_space(PairedSettings()),
+    tiny_space(EncoderDecoderSettings()),
+    tiny_space(DCNSettings()),
 ]
 
 
-@pytest.mark.parametrize(("backbone", "encoder"), SPACES)
-def test_every_space_is_drawn_with_all_its_operations(backbone, encoder):
-    fields = architecture().space
-    space = Space(backbone=backbone, encoder=encoder, network=fields.network, data=fields.data)
-    allowed = space.candidates()
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.backbone.name)
+def test_every_space_is_drawn_with_all_its_operations(space):
     for seed in range(3):
-        draw = random.Random(seed)
-        drawn = Architecture(space=space, choices={label: draw.choice(values) for label, values in allowed.items()})
+        drawn = Architecture(space=space, choices=space.random_choices(seed))
         words = " ".join(element.text for element in ElementTree.fromstring(svg(drawn)).iter(f"{SVG}text"))
         lines = text(drawn)
         assert max(map(len, lines.splitlines())) <= 100
@@ -190,14 +180,9 @@ def test_every_space_is_drawn_with_all_its_operations(backbone, encoder):
 
 
 def test_chain_has_every_block_in_its_place_and_names_what_guides_it():
-    backbone = {"name": "encoder_decoder", "encoder_blocks": 3, "decoder_blocks": 5}
-    network = {"hidden": 8, "heads": 2, "embedding_dim": 4, "flat_mlp_size": 4, "flat_out_size": 4}
-    space = Space(backbone=backbone, network=network, data={"feature_size": 4, "vocabulary_size": 5, "answers": 3})
+    space = tiny_space(EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=5))
     for seed in range(5):
-        draw = random.Random(seed)
-        drawn = Architecture(
-            space=space, choices={label: draw.choice(values) for label, values in space.candidates().items()}
-        )
+        drawn = Architecture(space=space, choices=space.random_choices(seed))
         lines = {line.split()[0]: line for line in text(drawn).splitlines() if re.match(r"\d", line)}
         for block in range(1, 6):
             question, image = lines[str(block)][9:55].strip(), lines[str(block)][55:].strip()

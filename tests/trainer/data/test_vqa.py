@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_space.errors import InputError
-from model_space.network import Network
 from model_space.spaces.mcan import MCANSettings
-from tests.helpers.tiny import tiny_network
+from tests.helpers.tiny import space_of
 from tests.helpers.tiny_vqa import write_split
 from trainer.data.answers import soft_targets
 from trainer.data.features import read_image
@@ -125,7 +124,7 @@ def test_any_feature_width_in_half_or_single_precision(tmp_path, dtype, feature_
     dataset = VQADataset(*files, vocabulary)
     batch = dataset[[0, 1]]
     assert batch.regions.numpy().dtype == dtype and batch.regions.shape[2] == feature_size
-    network = Network(MCANSettings(layers=1), tiny_network(), dataset.sizes)
+    network = space_of(dataset, MCANSettings(layers=1)).build()
     single = batch._replace(regions=batch.regions.float())
     assert torch.equal(answer_logits(network, batch), answer_logits(network, single))
 
