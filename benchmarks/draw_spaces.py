@@ -11,6 +11,7 @@ from model_space.encoders.recurrent import RecurrentSettings
 from model_space.published import mmnas
 from model_space.sizes import NO_DATA, NetworkSettings
 from model_space.spaces.dcn import DCNSettings
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.paired import PairedSettings
 from model_space.spaces.stacked import StackedSettings
@@ -34,10 +35,9 @@ SPACES = {
 
 def main() -> None:
     """Draws all pictures."""
-    backbone, choices = mmnas.published("mmnasnet_vqa", SIZES["network"])
     architectures = {
         **{name: Architecture(space=space, choices=space.random_choices(SEED)) for name, space in SPACES.items()},
-        "mmnasnet_vqa": Architecture(space=Space(backbone=backbone, **SIZES), choices=choices),
+        "mmnasnet_vqa": mmnas.published("mmnasnet_vqa", Space(backbone=EncoderDecoderSettings(), **SIZES)),
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, architecture in architectures.items():

@@ -1,49 +1,64 @@
-"""Reads an architecture in any of the forms in which one is written down."""
+"""Reads the architecture that a user names: a file in any of the forms that there are, or a name."""
 
-import json
 from pathlib import Path
 
 from experiment.settings import Settings
 from model_space.architecture import Architecture
-from model_space.contracts import Choices
 from model_space.errors import InputError
 from model_space.files import read_text
-from model_space.published import mmnas as mmnas_file
+from model_space.published import mmnas
 from model_space.published.nas_vqa import Genotype
 from model_space.sizes import NO_DATA
-from model_space.spaces.encoder_decoder import EncoderDecoderSettings
-from model_space.spaces.stacked import StackedSettings
+from model_space.spaces import SPACES
+from model_space.validation import hint
 
 
 def read_architecture(source: Path, settings: Settings) -> Architecture:
-    """An architecture from a file, which says by its content what it is, or by name.
+    """Reads an architecture from a file or by its name.
+
+    A name means the same with all settings, and comes before a file that is called so: the name of a space means the
+    fixed network of the settings, which have to be of that space; the name of a published architecture means that one.
+    What a file is, its content says.
 
     Args:
-        source: a file that ``--export`` wrote, an architecture file of mmnas, a text with a ``VQAGenotype(...)`` of
-            NAS-VQA, the name of the settings' own space if that is a fixed network, or the name of a published
-            architecture (``mmnasnet_vqa``, ``mcan``).
-        settings: what only the first of these says: the sizes of the network, and what else the space has.
+        source: A name (``mcan``, ``dcn``, ``mmnasnet_vqa``, ``mmnas_mcan``), a file that ``--export`` wrote, an
+            architecture file of mmnas, or a text with a ``VQAGenotype(...)`` of NAS-VQA.
+        settings: Say what only the first of these files does: the sizes of the network, and the other parameters of
+            the space and the question encoder.
+
+    Returns:
+        The architecture. Unless it comes from a file of ``--export``, it is for no data yet: see
+        :meth:`~model_space.architecture.Architecture.for_data`.
 
     Raises:
-        InputError: no such file, or none of these.
+        InputError: There is no such file, or it is none of these, or the settings are of another space.
     """
-    if str(source) == settings.space.name and not source.exists():
-        return architecture_of(settings)
-    if str(source) in mmnas_file.PUBLISHED and not source.exists():
-        return of_mmnas(*mmnas_file.published(str(source), settings.network), settings)
+    name, space = str(source), settings.space_for(NO_DATA)
+    if name in SPACES:
+        if settings.space.name != name:
+            raise InputError(
+                f"{name}: names the network of settings with 'space: {{name: {name}}}', but the settings have the "
+                f"space '{settings.space.name}': expected other settings, or an architecture that goes with all "
+                f"settings: {', '.join(mmnas.PUBLISHED)}"
+            )
+        return fixed_architecture(settings)
+    if name in mmnas.PUBLISHED:
+        return mmnas.published(name, space)
+    if not source.suffix and not source.exists():
+        raise InputError(f"{name}: no file, and no name of an architecture{hint(name, [*SPACES, *mmnas.PUBLISHED])}")
     text = read_text(source)
     if "VQAGenotype(" in text:
-        return of_nas_vqa(text, str(source), settings)
-    if any(key in ("enc", "dec") or key.startswith("epoch") for key in keys(text)):
-        return of_mmnas(*mmnas_file.read(text, str(source), settings.network), settings)
-    return Architecture.from_json(text, str(source))
+        return Genotype.parse(text, name).architecture(space)
+    if mmnas.is_mmnas(text):
+        return mmnas.read(text, name, space)
+    return Architecture.from_json(text, name)
 
 
-def architecture_of(settings: Settings) -> Architecture:
-    """The architecture of settings in which nothing is to be chosen.
+def fixed_architecture(settings: Settings) -> Architecture:
+    """Returns the one architecture of settings in which nothing is to be chosen.
 
     Raises:
-        InputError: there is something to be chosen.
+        InputError: There is something to be chosen.
     """
     space = settings.space_for(NO_DATA)
     if space.candidates():
@@ -52,32 +67,3 @@ def architecture_of(settings: Settings) -> Architecture:
             "architectures, and none was named"
         )
     return Architecture(space=space, choices={})
-
-
-def of_mmnas(space: EncoderDecoderSettings, choices: Choices, settings: Settings) -> Architecture:
-    if settings.space.name == space.name:
-        blocks = {"encoder_blocks": space.encoder_blocks, "decoder_blocks": space.decoder_blocks}
-        space = settings.space.model_copy(update=blocks)
-    return Architecture(space=settings.space_for(NO_DATA).model_copy(update={"backbone": space}), choices=choices)
-
-
-def of_nas_vqa(text: str, where: str, settings: Settings) -> Architecture:
-    genotype = Genotype.parse(text, where)
-    space, encoder = genotype.spaces(cells=StackedSettings().cells)
-    if settings.space.name == space.name:
-        space = space.model_copy(update={"cells": settings.space.cells})
-    if settings.encoder.name == encoder.name:
-        encoder = settings.encoder.model_copy(update={"edges": encoder.edges, "nodes": encoder.nodes})
-    return Architecture(
-        space=settings.space_for(NO_DATA).model_copy(update={"backbone": space, "encoder": encoder}),
-        choices=genotype.choices,
-    )
-
-
-def keys(text: str) -> list[str]:
-    """The keys of a JSON object; none where it is something else."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    return list(content) if isinstance(content, dict) else []

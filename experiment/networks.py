@@ -1,11 +1,11 @@
-"""Networks from checkpoints, those that were trained here and those that mcan-vqa and mmnas publish."""
+"""Loads networks from checkpoints: those that were trained here, and those that mcan-vqa and mmnas publish."""
 
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from experiment.architectures import architecture_of, read_architecture
+from experiment.architectures import fixed_architecture, read_architecture
 from experiment.settings import Settings
 from model_space.errors import InputError
 from model_space.published.checkpoints import data_sizes, is_published, published_network
@@ -15,42 +15,60 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.train import trained_network
 
 
-def load_network(path: Path, settings: Settings, source: Path | None = None) -> tuple[nn.Module, Vocabulary]:
-    """The network of a checkpoint, ready to answer, on the GPU if there is one; and the words and answers it knows.
+def load_network(checkpoint: Path, settings: Settings, source: Path | None = None) -> tuple[nn.Module, Vocabulary]:
+    """Loads the network of a checkpoint, ready to answer, onto the GPU if there is one.
 
     Args:
-        settings: say what a published checkpoint does not hold: its architecture and its vocabulary.
-        source: the architecture of a published checkpoint, if not in the settings.
+        checkpoint: A checkpoint that was trained here, or a published one.
+        settings: Say what a published checkpoint does not hold: its sizes, its architecture and its vocabulary.
+        source: The architecture of a published checkpoint, as :func:`~experiment.architectures.read_architecture`
+            takes it; None for the fixed network of the settings.
+
+    Returns:
+        The network, and the words and answers that it knows.
 
     Raises:
-        InputError: not such a checkpoint, or it does not fit what the settings say.
+        InputError: The file is no such checkpoint, or does not fit what the settings say.
     """
-    content = load_checkpoint(path)
+    content = load_checkpoint(checkpoint)
     if is_published(content):
-        architecture = read_architecture(source, settings) if source else architecture_of(settings)
-        make_data(settings.data)
-        vocabulary = load_vocabulary(settings.data)
-        sizes = data_sizes(content, str(path))
-        words, answers = len(vocabulary.words), len(vocabulary.answers)
-        if (sizes.vocabulary_size, sizes.answers) != (words, answers):
-            raise InputError(
-                f"{path}: knows {sizes.vocabulary_size} words and {sizes.answers} answers, the vocabulary of the "
-                f"settings has {words} and {answers}: name the one it was trained with (data.vocabulary)"
-            )
-        network = published_network(content, architecture.for_data(sizes), str(path))
+        network, vocabulary = _published(content, checkpoint, settings, source)
     elif source:
-        raise InputError(f"{path}: holds its architecture: --architecture is for published checkpoints")
+        raise InputError(f"{checkpoint}: holds its architecture: --architecture is for published checkpoints")
     else:
-        network, vocabulary, _ = trained_network(content, str(path))
+        network, vocabulary, _ = trained_network(content, str(checkpoint))
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu"), vocabulary
 
 
-def check_width(network: nn.Module, features: int, path: Path, where: str) -> None:
-    """Holds the width of features against a network, that of the checkpoint ``path``.
+def _published(
+    content: dict, checkpoint: Path, settings: Settings, source: Path | None
+) -> tuple[nn.Module, Vocabulary]:
+    """Returns the network and the vocabulary of a published checkpoint, see :func:`load_network`."""
+    architecture = read_architecture(source, settings) if source else fixed_architecture(settings)
+    make_data(settings.data)
+    vocabulary = load_vocabulary(settings.data)
+    sizes = data_sizes(content, str(checkpoint))
+    words, answers = len(vocabulary.words), len(vocabulary.answers)
+    if (sizes.vocabulary_size, sizes.answers) != (words, answers):
+        raise InputError(
+            f"{checkpoint}: knows {sizes.vocabulary_size} words and {sizes.answers} answers, the vocabulary of the "
+            f"settings has {words} and {answers}: name the one it was trained with (data.vocabulary)"
+        )
+    return published_network(content, architecture.for_data(sizes), str(checkpoint)), vocabulary
+
+
+def check_width(network: nn.Module, width: int, checkpoint: Path, where: str) -> None:
+    """Makes sure that a network takes features of this width.
+
+    Args:
+        network: The network of ``checkpoint``.
+        width: Width of the features of a region.
+        checkpoint: Names the network in an error.
+        where: Names the origin of the features in an error.
 
     Raises:
-        InputError: the network takes features of another width.
+        InputError: The network takes features of another width.
     """
     expected = network.image_projection.in_features
-    if features != expected:
-        raise InputError(f"{where}: features are {features} wide, the network of {path} takes {expected}")
+    if width != expected:
+        raise InputError(f"{where}: features are {width} wide, the network of {checkpoint} takes {expected}")

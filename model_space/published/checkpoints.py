@@ -1,7 +1,8 @@
-"""Checkpoints that mcan-vqa and mmnas publish, as weights of the networks here.
+"""Checkpoints that mcan-vqa (https://github.com/MILVLG/mcan-vqa) and mmnas (https://github.com/MILVLG/mmnas) publish.
 
-Both keep, by ``torch.save``, a dictionary with the weights under ``state_dict``, the optimiser's state and a number.
-The weights alone are used. Trained on several GPUs, each of their names begins with ``module.``.
+Their weights become those of the networks here. Both write with ``torch.save`` a dictionary that has the weights under
+``state_dict``, beside the state of the optimiser and a number; only the weights are read. In a checkpoint that was
+trained on several GPUs, every name begins with ``module.``.
 """
 
 import re
@@ -14,7 +15,7 @@ from model_space.errors import InputError
 from model_space.sizes import DataSizes
 
 Names = list[tuple[str, str]]
-"""regular expressions and what takes the place of their matches, one after the other: the reference's names → ours"""
+"""Regular expressions and what replaces their matches, one after the other: names of the reference → names here."""
 
 PART_NAMES: Names = [
     (r"^(embedding|lstm)\.", r"question_encoder.\1."),
@@ -30,7 +31,7 @@ PART_NAMES: Names = [
     (r"a_2$", "weight"),
     (r"b_2$", "bias"),
 ]
-"""what mcan-vqa and all that grew out of it call alike"""
+"""Names that mcan-vqa and the projects that grew out of it have in common."""
 
 MCAN_NAMES: Names = [
     (r"^img_feat_linear", "image_projection"),
@@ -47,6 +48,7 @@ MCAN_NAMES: Names = [
     (r"dec_list", "decoder"),
     *PART_NAMES,
 ]
+"""Names of mcan-vqa."""
 
 MMNAS_NAMES: Names = [
     (r"^imgfeat_linear", "image_projection"),
@@ -59,27 +61,33 @@ MMNAS_NAMES: Names = [
     (r"\.ln\.", ".norm."),
     *PART_NAMES,
 ]
+"""Names of mmnas."""
 
 NAMES = {"mcan": MCAN_NAMES, "encoder_decoder": MMNAS_NAMES}
-"""by space"""
+"""The names of the reference by the space of its networks."""
 
 
 def renamed(name: str, names: Names) -> str:
+    """Returns the name here of a weight of a reference."""
     for old, new in names:
         name = re.sub(old, new, name)
     return name
 
 
 def is_published(content: Any) -> bool:
-    """Whether a checkpoint's content is of this form; Lightning's own says so by its version."""
+    """Returns whether the content of a checkpoint is of this form; Lightning's own checkpoints hold its version."""
     return isinstance(content, dict) and "state_dict" in content and "pytorch-lightning_version" not in content
 
 
 def data_sizes(content: dict[str, Any], where: str) -> DataSizes:
-    """What data the network of a published checkpoint was made for.
+    """Returns the sizes of the data that the network of a published checkpoint was made for.
+
+    Args:
+        content: What the file holds.
+        where: Names the file in an error.
 
     Raises:
-        InputError: the file has no layer that says so.
+        InputError: The file has no layer from which a size can be read.
     """
     state = content["state_dict"] if isinstance(content["state_dict"], dict) else {}
     weights = {str(name).removeprefix("module."): weight for name, weight in state.items()}
@@ -98,15 +106,16 @@ def data_sizes(content: dict[str, Any], where: str) -> DataSizes:
 
 
 def published_network(content: dict[str, Any], architecture: Architecture, where: str) -> nn.Module:
-    """The network of an architecture with the weights of a published checkpoint.
+    """Returns the network of an architecture with the weights of a published checkpoint.
 
     Args:
-        content: what the file holds.
-        where: names the file in errors.
+        content: What the file holds.
+        architecture: The architecture of the network, for data of the sizes that :func:`data_sizes` returns.
+        where: Names the file in an error.
 
     Raises:
-        InputError: nobody publishes networks of this space, or the weights are not those of this architecture; the
-            first three names that do not match are said.
+        InputError: Nobody publishes networks of this space, or the weights are not those of this architecture. The
+            message has the first three names that do not match.
     """
     space = architecture.space.backbone.name
     if space not in NAMES:

@@ -11,6 +11,7 @@ from model_space.architecture import Architecture, Space
 from model_space.published import mmnas as mmnas_file
 from model_space.published.checkpoints import PART_NAMES, renamed
 from model_space.sizes import DataSizes, NetworkSettings
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers.paths import GOLDEN
 
@@ -105,10 +106,9 @@ def mmnas_like(arrays, config) -> Architecture:
         glimpses=config["ATTFLAT_GLIMPSES"],
         dropout=config["DROPOUT_R"],
     )
-    form, choices = mmnas_file.read(genotype, "mmnas.npz", network)
-    form = form.model_copy(update={"cells": config["LAYERS"], "relation_size": config["REL_SIZE"]})
-    fields = Space(backbone=form, network=network, data=data_sizes(arrays))
-    return Architecture(space=fields, choices=choices)
+    backbone = EncoderDecoderSettings(cells=config["LAYERS"], relation_size=config["REL_SIZE"])
+    space = Space(backbone=backbone, network=network, data=data_sizes(arrays))
+    return mmnas_file.read(genotype, "mmnas.npz", space)
 
 
 def weights_of(arrays) -> dict[str, torch.Tensor]:

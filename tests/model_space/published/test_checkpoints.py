@@ -1,4 +1,4 @@
-"""Checkpoints of mcan-vqa and mmnas, made of the golden weights, and architectures in the forms of others."""
+"""Checkpoints of mcan-vqa and mmnas, made of the golden weights."""
 
 import os
 import pickle
@@ -8,12 +8,11 @@ import pytest
 import torch
 import yaml
 
-from experiment.architectures import read_architecture
 from experiment.settings import Settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.published.checkpoints import MCAN_NAMES, published_network, renamed
-from model_space.sizes import DataSizes, NetworkSettings
+from model_space.sizes import DataSizes
 from model_space.spaces.dcn import DCNSettings
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers import reference
@@ -101,21 +100,3 @@ def test_val_of_a_published_checkpoint(tiny_data, tiny_data_settings, tmp_path):
     weights.popitem()
     done = launch("--val", save_published(tmp_path / "epoch13.pkl", weights), "--settings", file)
     assert done.returncode == 2 and "missing" in done.stderr and len(done.stderr.splitlines()) == 1
-
-
-def test_an_architecture_in_every_form(tiny_data_settings, tmp_path):
-    network = NetworkSettings(hidden=128, heads=2)
-    settings = Settings(data=tiny_data_settings, space=DCNSettings(layers=1), network=network)
-    (tmp_path / "mmnas.json").write_text('{"epoch0": {"enc": [["self_att_64"]], "dec": [["guided_att_64"]]}}')
-    genotype = "VQAGenotype(img_gene=[('self_attn', 0)], que_gene=[('none', 0)], rnn_gene=[('relu', 0)])"
-    (tmp_path / "log.txt").write_text(f"epoch 3 {genotype}\n")
-    found = read_architecture(tmp_path / "mmnas.json", settings)
-    assert found.choices == {"encoder_block1": "self_attention", "decoder_block1": "guided_attention"}
-    found = read_architecture(tmp_path / "log.txt", settings)
-    assert found.choices["recurrent_node1_activation"] == "relu" and found.space.encoder.name == "recurrent"
-    assert len(read_architecture(Path("mmnasnet_vqa"), settings).choices) == 30
-    assert read_architecture(Path("dcn"), settings).space.backbone == settings.space
-    found.save(tmp_path / "own.json")
-    assert read_architecture(tmp_path / "own.json", settings) == found
-    with pytest.raises(InputError, match="cannot be read"):
-        read_architecture(tmp_path / "absent.json", settings)

@@ -1,15 +1,13 @@
-"""MMnasNet against mmnas's own figures, its architecture files, and the space ``encoder_decoder``."""
+"""MMnasNet against mmnas's own figures, and the space ``encoder_decoder``."""
 
-import json
 import re
 
 import pytest
 import torch
 
 from model_space.architecture import Architecture
-from model_space.errors import InputError
 from model_space.operations import RelationalSelfAttention, relative_geometry
-from model_space.published import mmnas as mmnas_file
+from model_space.published import mmnas
 from model_space.published.checkpoints import MMNAS_NAMES
 from model_space.sizes import NetworkSettings
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
@@ -25,7 +23,7 @@ from tests.helpers.supernets import (
     supernet_of,
     weights_at,
 )
-from tests.helpers.tiny import space_of, tiny_batch, tiny_network, tiny_space
+from tests.helpers.tiny import space_of, tiny_batch, tiny_space
 from trainer.evaluation.evaluate import evaluate, mean_soft_accuracy
 from trainer.search import SearchSettings, search
 from trainer.supernet.choices import at_sample, mixed_modules
@@ -180,17 +178,13 @@ def test_cells_share_the_choices_and_not_the_weights():
 
 def test_mcan_is_a_point_of_the_space():
     """With MCAN's attention biases at zero, the two networks are one."""
-    form, choices = mmnas_file.published("mcan", WIDE)
     sizes = WIDE.model_copy(update={"flat_mlp_size": 16, "flat_out_size": 32, "embedding_dim": 8})
-    fields = tiny_space(form).model_copy(update={"network": sizes})
-    searched = Architecture(space=fields, choices=choices).network().double().eval()
-    layers = form.encoder_blocks // 2
-    mcan = (
-        Architecture(space=fields.model_copy(update={"backbone": MCANSettings(layers=layers)}), choices={})
-        .network()
-        .double()
-        .eval()
-    )
+    space = tiny_space(EncoderDecoderSettings()).model_copy(update={"network": sizes})
+    point = mmnas.published("mmnas_mcan", space)
+    searched = point.network().double().eval()
+    layers = point.space.backbone.encoder_blocks // 2
+    fixed = space.model_copy(update={"backbone": MCANSettings(layers=layers)})
+    mcan = Architecture(space=fixed, choices={}).network().double().eval()
 
     position = {
         "encoder": {"self_attention": 0, "feed_forward": 1},
@@ -213,114 +207,6 @@ def test_mcan_is_a_point_of_the_space():
     assert len(fit.unexpected_keys) == len(biases) == 4 * 3 * layers
     batch = tiny_batch()
     torch.testing.assert_close(searched(*batch), mcan(*batch), rtol=1e-12, atol=1e-12)
-
-
-def test_the_published_architectures():
-    form, choices = mmnas_file.published("mmnasnet_vqa", NetworkSettings())
-    assert (form.encoder_blocks, form.decoder_blocks, form.cells) == (12, 18, 1) and form == EncoderDecoderSettings()
-    assert choices.keys() == tiny_space(form).random_choices(0).keys()
-    decoder = [choices[f"decoder_block{i}"] for i in range(1, 19)]
-    counts = {operation: decoder.count(operation) for operation in decoder}
-    assert counts == {
-        "guided_attention": 6,
-        "feed_forward": 7,
-        "relational_self_attention": 4,
-        "self_attention": 1,
-    }
-    assert [choices[f"encoder_block{i}"] for i in (1, 4, 5, 9, 12)] == [
-        *["self_attention"] * 2,
-        "feed_forward",
-        "self_attention",
-        "feed_forward",
-    ]
-    with pytest.raises(InputError, match="unknown architecture 'mmnas', expected one of mcan, mmnasnet_vqa"):
-        mmnas_file.published("mmnas", NetworkSettings())
-    with pytest.raises(InputError, match="heads of 64 features, but those of the network have 8"):
-        mmnas_file.published("mmnasnet_vqa", tiny_network())
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_file_is_read_as_it_was_written(seed):
-    space = tiny_space(EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=6))
-    choices = space.random_choices(seed)
-    text = mmnas_file.write(Architecture(space=space, choices=choices))
-    assert mmnas_file.read(text, "file", space.network) == (space.backbone, choices)
-    assert mmnas_file.write(Architecture(space=space, choices=mmnas_file.read(text, "file", space.network)[1])) == text
-    for name, path in mmnas_file.PUBLISHED.items():
-        form, choices = mmnas_file.published(name, WIDE)
-        fields = tiny_space(form).model_copy(update={"network": WIDE})
-        assert json.loads(mmnas_file.write(Architecture(space=fields, choices=choices))) == json.loads(path.read_text())
-
-
-def test_repeated_cells_are_written_out():
-    space = tiny_space(FORMS[1])
-    repeated = Architecture(space=space, choices=space.random_choices(1))
-    form, choices = mmnas_file.read(mmnas_file.write(repeated), "file", space.network)
-    assert (form.encoder_blocks, form.decoder_blocks, form.cells) == (2, 6, 1)
-    unrolled = (
-        Architecture(space=tiny_space(form.model_copy(update={"relation_size": 5})), choices=choices).network().double()
-    )
-    network = repeated.network().double()
-    unrolled.load_state_dict(dict(zip(unrolled.state_dict(), network.state_dict().values(), strict=True)))
-    batch = tiny_batch()
-    torch.testing.assert_close(unrolled(*batch), network(*batch), rtol=0, atol=0)
-
-
-def test_of_several_epochs_the_last_is_taken_and_said(caplog):
-    first, last = (
-        {"enc": [["self_att_8"]], "dec": [["feed_forward"]]},
-        {"enc": [["feed_forward"]], "dec": [["guided_att_8"]]},
-    )
-    text = json.dumps({"epoch10": last, "epoch9": first})
-    form, choices = mmnas_file.read(text, "found.json", tiny_network())
-    assert choices == {"encoder_block1": "feed_forward", "decoder_block1": "guided_attention"}
-    assert caplog.messages == ["found.json: has 2 epochs, the last is taken: 'epoch10'"]
-    caplog.clear()
-    bare = mmnas_file.read(json.dumps(last), "found.json", tiny_network())
-    assert bare == (form, choices) == mmnas_file.read(json.dumps({"epoch0": last}), "found.json", tiny_network())
-    assert not caplog.messages
-
-
-@pytest.mark.parametrize(
-    "enc, dec, said",
-    [
-        ('["self_at_8"]', '["feed_forward"]', ["'enc', block 1", "'self_at_8'", "did you mean 'self_att_8'"]),
-        ('["guided_att_8"]', '["feed_forward"]', ["'enc', block 1", "expected one of self_att_8, feed_forward"]),
-        ('["self_att_8"]', '["feed_forward"], ["gated_linear_1"]', ["'dec', block 2", "unknown operation"]),
-        ('["self_att_8"]', '["rel_self_att_64"]', ["'dec', block 1", "heads of 64", "network have 8"]),
-        ('["self_att_8"]', '["feed_forward", "guided_att_8"]', ["'dec', block 1", "a list of one operation"]),
-        ('["self_att_8"]', "[]", ["'dec', block 1", "a list of one operation"]),
-        ('["self_att_8"]', "", ["'dec'", "at least one block"]),
-        ('["self_att_8"], 3', '["feed_forward"]', ["'enc', block 2", "a list of one operation"]),
-        ('["self_att_8"]', '[["feed_forward"]', ["line 1", "not JSON"]),
-    ],
-)
-@pytest.mark.parametrize("form", ['{"epoch0": {"enc": [%s], "dec": [%s]}}', '{"enc": [%s], "dec": [%s]}'])
-def test_what_is_wrong_in_a_file_is_named(form, enc, dec, said):
-    with pytest.raises(InputError) as error:
-        mmnas_file.read(form % (enc, dec), "found.json", tiny_network())
-    message = str(error.value)
-    assert message.startswith("found.json") and "\n" not in message
-    for words in said:
-        assert words in message
-
-
-@pytest.mark.parametrize(
-    "text", ["[]", "{}", "3", '{"enc": [["feed_forward"]]}', '{"epoch0": []}', '{"epoch0": {"dec": []}}']
-)
-def test_what_is_not_a_file_of_mmnas_is_refused(text):
-    with pytest.raises(InputError, match="expected the keys 'enc' and 'dec'"):
-        mmnas_file.read(text, "found.json", tiny_network())
-
-
-def test_what_a_file_cannot_say_is_not_written_nor_read():
-    space = tiny_space(FORM, feed_forward_size=20)
-    with pytest.raises(InputError, match=r"network\.feed_forward_size is 20"):
-        mmnas_file.write(Architecture(space=space, choices=space.random_choices(0)))
-    with pytest.raises(InputError, match=r"network\.feed_forward_size is 20"):
-        mmnas_file.read('{"enc": [["feed_forward"]], "dec": [["feed_forward"]]}', "found.json", space.network)
-    with pytest.raises(InputError, match=r"'mcan'.*cannot be written"):
-        mmnas_file.write(Architecture(space=tiny_space(MCANSettings()), choices={}))
 
 
 @pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
