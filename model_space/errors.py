@@ -1,9 +1,19 @@
-"""The one kind of error that is a user's to mend."""
+"""The one kind of error that a user can mend."""
 
 
 class InputError(ValueError):
-    """Something given from outside is wrong: a file, a setting, an argument.
+    """Something that the user gave is wrong: a file, a setting, an argument.
 
-    Its message is one line: what is wrong, where (file, key, line), what was expected.
-    ``launch.py`` prints it alone and exits with 2.
+    ``launch.py`` prints the message alone and exits with 2.
+
+    Args:
+        message: What is wrong, where (file, key, line), and what was expected. It becomes one line: letters that break
+            lines or steer a terminal, which a name in a file may hold, are written as escapes.
+
+    Example:
+        >>> print(InputError("settings.yml: unknown key 'heads\\\\n'"))
+        settings.yml: unknown key 'heads\\n'
     """
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
