@@ -20,7 +20,7 @@ from model_space.files import parse_json, read_text, write_text
 from model_space.network import Network, parameter_count
 from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces import AnyBackbone
-from model_space.validation import explained, hint
+from model_space.validation import cut, explained, hint, shown
 
 FORMAT = 2
 
@@ -39,9 +39,13 @@ class Space(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: AnyBackbone
+    """The space of the middle of the network, or a fixed network."""
     encoder: AnyEncoder = LSTMSettings()
+    """The question encoder, searched or fixed."""
     network: NetworkSettings
+    """The sizes of the network."""
     data: DataSizes
+    """The sizes that the data fixes."""
 
     def build(self) -> Network:
         """Returns the space as an NNI model space.
@@ -67,7 +71,7 @@ class Space(BaseModel):
         return {label: generator.choice(values) for label, values in self.candidates().items()}
 
     def check(self, choices: Choices, where: str) -> None:
-        """Holds every choice against the space, by name.
+        """Checks that every choice is one of the space, and none is missing.
 
         Args:
             choices: What is to be checked.
@@ -80,10 +84,13 @@ class Space(BaseModel):
         for label, chosen in choices.items():
             if label not in allowed:
                 near = hint(label, allowed) if allowed else ""
-                raise InputError(f"{where}: choices: the space '{self.backbone.name}' has no choice '{label}'{near}")
-            if chosen not in allowed[label]:
                 raise InputError(
-                    f"{where}: choices.{label}: unknown candidate {chosen!r}, expected one of "
+                    f"{where}: choices: the space '{self.backbone.name}' has no choice '{cut(label)}'{near}"
+                )
+            # By their text too, because False and 0.0 equal the position 0.
+            if chosen not in allowed[label] or repr(chosen) not in map(repr, allowed[label]):
+                raise InputError(
+                    f"{where}: choices.{label}: unknown candidate {shown(chosen)}, expected one of "
                     + ", ".join(str(candidate) for candidate in allowed[label])
                 )
         if missing := [label for label in allowed if label not in choices]:
@@ -91,10 +98,18 @@ class Space(BaseModel):
 
 
 class Architecture(BaseModel):
-    """The candidate that each choice of a space takes.
+    """A point of a space: the candidate that each choice takes.
 
     Example:
-        >>> architecture = Architecture.load("architecture.json")
+        >>> from model_space.spaces.stacked import StackedSettings
+        >>> backbone = StackedSettings(edges="one", cells=1, nodes=2)
+        >>> data = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3129)
+        >>> space = Space(backbone=backbone, network=NetworkSettings(), data=data)
+        >>> file = getfixture("tmp_path") / "architecture.json"
+        >>> Architecture(space=space, choices=space.random_choices(seed=0)).save(file)
+        >>> architecture = Architecture.load(file)
+        >>> architecture.choices["image_node1_input"]
+        [0]
         >>> network = architecture.network()  # with new weights
     """
 
@@ -105,7 +120,7 @@ class Architecture(BaseModel):
     space: Space
     choices: Choices
     """Label → chosen candidate, as NNI exports it."""
-    score: float | None = Field(None, strict=True)
+    score: float | None = Field(None, strict=True, allow_inf_nan=False)
     """Accuracy in percent by which it was chosen; None where it was not chosen by one."""
     provenance: dict[str, Any] = {}
     """Where it comes from: experiment, trial, strategy, seed, settings, versions, date."""
@@ -146,12 +161,15 @@ class Architecture(BaseModel):
             content = from_format1(content, where)
         if content["format"] != FORMAT:
             raise InputError(
-                f"{where}: format {content['format']!r}, but this version reads the formats 1 and {FORMAT}"
+                f"{where}: format {shown(content['format'])}, but this version reads the formats 1 and {FORMAT}"
             )
         try:
             architecture = cls.model_validate(content)
+            architecture.to_json()  # what is read can be written again
         except pydantic.ValidationError as error:
             raise InputError(f"{where}: {explained(error, cls, content)[1]}") from None
+        except (ValueError, RecursionError):
+            raise InputError(f"{where}: provenance is nested too deeply") from None
         architecture.space.check(architecture.choices, where)
         return architecture
 

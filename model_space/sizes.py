@@ -1,8 +1,14 @@
 """The sizes of a network: those that its settings say, and those that the data fixes."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Width of a layer. The bound refuses a mistyped number in a line, where torch would fail in a trace."""
+Count = Annotated[int, Field(ge=1, le=1_000)]
+"""Number of layers, cells, blocks or nodes. The bound refuses a number of which no network can be built."""
 
 
 class NetworkSettings(BaseModel):
@@ -10,19 +16,19 @@ class NetworkSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hidden: int = Field(512, ge=1)
+    hidden: Width = 512
     """Width of the features of a word and of a region inside the network."""
-    heads: int = Field(8, ge=1)
+    heads: Width = 8
     """Number of heads of an attention. It divides `hidden`."""
-    feed_forward_size: int | None = Field(None, ge=1)
+    feed_forward_size: Width | None = None
     """Inner width of a feed-forward. Null means four times `hidden`."""
-    embedding_dim: int = Field(300, ge=1)
+    embedding_dim: Width = 300
     """Width of the embedding of a word."""
-    flat_mlp_size: int = Field(512, ge=1)
+    flat_mlp_size: Width = 512
     """Inner width of the MLP of the attention-flatten."""
-    flat_out_size: int = Field(1024, ge=1)
+    flat_out_size: Width = 1024
     """Width of a flattened stream, which the classifier reads."""
-    glimpses: int = Field(1, ge=1)
+    glimpses: Count = 1
     """Number of attention maps of an attention-flatten."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Probability with which an element is dropped."""
@@ -48,11 +54,11 @@ class DataSizes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    feature_size: int = Field(ge=1)
+    feature_size: Width
     """Width of the feature of a region."""
-    vocabulary_size: int = Field(ge=2)
+    vocabulary_size: int = Field(ge=2, le=1_000_000_000)
     """Number of words of the vocabulary, padding and the unknown word among them."""
-    answers: int = Field(ge=1)
+    answers: int = Field(ge=1, le=1_000_000_000)
     """Number of answers of the vocabulary."""
 
 

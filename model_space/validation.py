@@ -23,6 +23,9 @@ RENAMED = {
 }
 """Names that keys had before → names that they have now."""
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+
 
 def explained(error: pydantic.ValidationError, model: type[BaseModel], content: Any) -> tuple[list[Key], str]:
     """Explains the first mistake that pydantic found.
@@ -39,7 +42,7 @@ def explained(error: pydantic.ValidationError, model: type[BaseModel], content: 
     # An unknown key explains a missing one better than the other way round.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     keys, tags = _without_tags(first["loc"], content)
-    name, value, kind = ".".join(map(str, keys)), first["input"], first["type"]
+    name, value, kind = cut(".".join(map(str, keys))), first["input"], first["type"]
     if kind == "extra_forbidden":
         return keys, f"unknown key '{name}'{hint(str(keys[-1]), _known_keys(model, keys[:-1], tags))}"
     if kind == "missing":
@@ -49,11 +52,23 @@ def explained(error: pydantic.ValidationError, model: type[BaseModel], content: 
         expected = ", ".join(_tags_of(model, keys))
         if kind == "union_tag_not_found":
             return keys, f"'{name}.{key}' is missing, expected one of {expected}"
-        return keys, f"{name}.{key} is {value.get(key)!r}, expected one of {expected}"
+        return keys, f"{name}.{key} is {shown(value.get(key))}, expected one of {expected}"
     if kind == "value_error":  # a rule over several keys, which names them itself
         return keys, f"{name}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+    if kind in ("model_type", "model_attributes_type"):
+        return keys, f"{name} is {shown(value)}: must be a section with keys"
     message = first["msg"].removeprefix("Input ").replace("should", "must")
-    return keys, f"{name} is {reprlib.repr(value)}: {message}"
+    return keys, f"{name} is {shown(value)}: {message}"
+
+
+def shown(value: Any) -> str:
+    """Returns a value of a user's file for a sentence, with an ellipsis where it is long."""
+    return _REPR.repr(value)
+
+
+def cut(name: str) -> str:
+    """Returns a name of a user's file for a sentence, with an ellipsis where it is long."""
+    return name if len(name) <= 100 else f"{name[:60]}...{name[-30:]}"
 
 
 def hint(key: str, known: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ class RecurrentSettings(EncoderSettings):
     name: Literal["recurrent"] = "recurrent"
     edges: Literal["all", "one"] = "all"
     """``all`` puts an activation on every edge; ``one`` keeps one edge a node."""
-    nodes: int = Field(5, ge=1)
+    nodes: int = Field(5, ge=1, le=100)
     """Number of nodes after node 0."""
     resample: Literal["forward", "step"] = "forward"
     """When SNAS takes a new sample. ``forward``: once a forward pass, so that the network that runs can be derived,

@@ -21,7 +21,7 @@ from torch.nn import functional
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
 from model_space.functional import dropout
 from model_space.graph import ChainGraph, joint_edges
-from model_space.sizes import OperationSizes
+from model_space.sizes import Count, OperationSizes
 
 CO_ATTENTION = (
     "Dense co-attention: each region attends to all words, each word to all regions, and both to memory slots; what a "
@@ -36,9 +36,9 @@ class DCNSettings(BackboneSettings):
     """
 
     name: Literal["dcn"] = "dcn"
-    layers: int = Field(5, ge=1)
+    layers: Count = 5
     """Number of dense co-attention layers."""
-    memory_slots: int = Field(3, ge=0)
+    memory_slots: int = Field(3, ge=0, le=1_000)
     """Number of learned positions beside those of each stream, for positions that have nowhere to attend."""
 
     def build(self, sizes: OperationSizes) -> "DCN":

@@ -12,7 +12,6 @@ the encoder, and self-attention, guided attention and feed-forward in the decode
 from typing import Literal
 
 from nni.nas.nn.pytorch import LayerChoice
-from pydantic import Field
 from torch import Tensor, nn
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
@@ -25,20 +24,20 @@ from model_space.operations import (
     StdLayerNorm,
     relative_geometry,
 )
-from model_space.sizes import OperationSizes
+from model_space.sizes import Count, OperationSizes, Width
 
 
 class EncoderDecoderSettings(BackboneSettings):
     """Parameters of the space. The defaults are those of MMnasNet."""
 
     name: Literal["encoder_decoder"] = "encoder_decoder"
-    encoder_blocks: int = Field(12, ge=1)
+    encoder_blocks: Count = 12
     """Number of blocks over the question."""
-    decoder_blocks: int = Field(18, ge=1)
+    decoder_blocks: Count = 18
     """Number of blocks over the image."""
-    cells: int = Field(1, ge=1)
+    cells: Count = 1
     """How often the encoder and the decoder are repeated."""
-    relation_size: int = Field(64, ge=1)
+    relation_size: Width = 64
     """Width of the embedded geometry between two regions."""
 
     def build(self, sizes: OperationSizes) -> "EncoderDecoder":

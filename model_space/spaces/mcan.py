@@ -2,13 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
 from model_space.graph import ChainGraph, Edge
 from model_space.operations import FeedForward, GuidedAttention, SelfAttention, StdLayerNorm
-from model_space.sizes import NetworkSettings, OperationSizes
+from model_space.sizes import Count, NetworkSettings, OperationSizes
 
 UNITS = (
     "SA: self-attention, feed-forward. "
@@ -24,7 +23,7 @@ class MCANSettings(BackboneSettings):
     form: Literal["encoder_decoder", "stacking"] = "encoder_decoder"
     """``encoder_decoder``: the last layer of the question guides the image. ``stacking``: the layer of the same depth
     does."""
-    layers: int = Field(6, ge=1)
+    layers: Count = 6
     """Number of units of each stream."""
 
     def build(self, sizes: OperationSizes) -> "MCAN":

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
 from model_space.graph import OTHER, ChainGraph, Edge, joint_edges
 from model_space.operations import Identity, StdLayerNorm
-from model_space.sizes import OperationSizes
+from model_space.sizes import Count, OperationSizes
 from model_space.spaces.dcn import DenseCoAttentionLayer
 from model_space.spaces.mcan import UNITS, Decoder, Encoder
 
@@ -36,9 +36,9 @@ class PairedSettings(BackboneSettings):
     """Parameters of the space. The defaults are MCAN's depth and DCN's number of memory slots."""
 
     name: Literal["paired"] = "paired"
-    layers: int = Field(6, ge=1)
+    layers: Count = 6
     """Number of layers, each a choice."""
-    memory_slots: int = Field(3, ge=0)
+    memory_slots: int = Field(3, ge=0, le=1_000)
     """Number of learned positions to which CoA attends beside the real ones of each stream."""
 
     def build(self, sizes: OperationSizes) -> "Paired":

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
 from model_space.graph import OTHER, CellGraph, Edge
 from model_space.operations import FeedForward, GuidedAttention, Identity, SelfAttention, Zero, plain_norm
-from model_space.sizes import OperationSizes
+from model_space.sizes import Count, OperationSizes
 
 STREAMS = ("image", "question")
 """The names of the streams, in the order in which a cell passes their features."""
@@ -82,9 +82,9 @@ class StackedSettings(BackboneSettings):
     edges: Literal["all", "one"] = "all"
     """``all`` puts an operation on every edge; ``one`` keeps one edge a node and stream in the rnn graph, two in the
     cnn graph."""
-    cells: int = Field(3, ge=1)
+    cells: Count = 3
     """Number of cells in the stack."""
-    nodes: int = Field(4, ge=1)
+    nodes: int = Field(4, ge=1, le=100)
     """Number of searched nodes in a cell."""
 
     def build(self, sizes: OperationSizes) -> "Stacked":

@@ -96,7 +96,21 @@ def change(content: dict, path: list, value) -> dict:
         (["space", "backbone", "wings"], 2, ["unknown key 'space.backbone.wings'", "graph, edges, cells, nodes"]),
         (["space", "network", "inner"], 2, ["unknown key 'space.network.inner'", "called 'feed_forward_size' now"]),
         (["score"], "good", ["score is 'good'", "number"]),
+        (["score"], float("nan"), ["score is nan", "finite"]),
+        (["score"], True, ["score is True", "number"]),
         (["provenance"], [1], ["provenance is [1]", "dictionary"]),
+        (["space"], 3, ["space is 3", "section with keys"]),
+        (["space", "network"], [1], ["space.network is [1]", "section with keys"]),
+        (["space", "network", "hidden"], 10**30, ["space.network.hidden is 1000", "less than or equal to 1000000"]),
+        (["space", "data", "answers"], 10**400, ["space.data.answers is 1000", "less than or equal to"]),
+        (["space", "backbone", "cells"], 10**9, ["space.backbone.cells is 1000000000", "less than or equal to"]),
+        (["space", "backbone", "nodes"], 10**9, ["space.backbone.nodes is 1000000000", "less than or equal to"]),
+        (["space", "wings\n\x1b[2J"], 2, [r"unknown key 'space.wings\n\x1b[2J'"]),
+        (["space", "w" * 5000], 2, ["unknown key 'space.www", "...www"]),
+        (["choices", "image_node9\n_input"], [0], [r"no choice 'image_node9\n_input'"]),
+        (["choices", "image_node1_operation"], "none" * 5000, ["unknown candidate 'none", "...", "expected one of"]),
+        (["choices", "image_node1_input"], [False], ["image_node1_input", "[False]", "[0]"]),
+        (["choices", "image_node1_input"], {"0": [[0]]}, ["image_node1_input", "{'0': [[0]]}"]),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(architecture, tmp_path, path, value, said):
@@ -107,7 +121,7 @@ def test_a_wrong_file_is_refused_in_one_line(architecture, tmp_path, path, value
     with pytest.raises(InputError) as error:
         Architecture.load(file)
     message = str(error.value)
-    assert message.startswith(str(file)) and "\n" not in message
+    assert message.startswith(str(file)) and "\n" not in message and len(message) < 1000
     for words in said:
         assert words in message
 
@@ -159,3 +173,16 @@ def test_a_wrong_file_of_format_1_is_refused_in_one_line(path, value, said):
 def test_a_file_that_is_nested_too_deeply_is_refused():
     with pytest.raises(InputError, match="JSON that cannot be read"):
         Architecture.from_json("[" * 200_000, "deep.json")
+
+
+def test_provenance_that_could_not_be_written_again_is_refused(architecture):
+    """JSON is read to a greater depth than it is written."""
+    deep = '{"a": ' * 600 + "1" + "}" * 600
+    text = architecture.to_json().replace('"provenance": {', f'"provenance": {{"deep": {deep},')
+    with pytest.raises(InputError, match=r"^deep\.json: provenance is nested too deeply$"):
+        Architecture.from_json(text, "deep.json")
+
+
+def test_a_number_of_too_many_digits_is_refused(architecture):
+    with pytest.raises(InputError, match="JSON that cannot be read"):
+        Architecture.from_json(architecture.to_json().replace("61.5", "9" * 5000), "long.json")
