@@ -7,6 +7,8 @@ from pathlib import Path
 
 from experiment.results.drawing import save_svg
 from model_space.architecture import Architecture, Space
+from model_space.contracts import BackboneSettings, EncoderSettings
+from model_space.encoders.lstm import LSTMSettings
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.published import mmnas
 from model_space.sizes import NO_DATA, NetworkSettings
@@ -19,16 +21,21 @@ from model_space.spaces.stacked import StackedSettings
 FOLDER = Path("docs/spaces")
 SEED = 3
 
-SIZES = {"network": NetworkSettings(), "data": NO_DATA}
+
+def space(backbone: BackboneSettings, encoder: EncoderSettings = LSTMSettings()) -> Space:  # noqa: B008  frozen
+    """Returns a space at the default sizes."""
+    return Space(backbone=backbone, encoder=encoder, network=NetworkSettings(), data=NO_DATA)
+
+
 SPACES = {
-    "stacked_rnn_one": Space(backbone=StackedSettings(edges="one"), **SIZES),
-    "stacked_rnn_all": Space(backbone=StackedSettings(edges="all", nodes=3), **SIZES),
-    "stacked_cnn_one": Space(backbone=StackedSettings(graph="cnn", edges="one"), **SIZES),
-    "stacked_cnn_all": Space(backbone=StackedSettings(graph="cnn", edges="all", nodes=3), **SIZES),
-    "recurrent": Space(backbone=MCANSettings(), encoder=RecurrentSettings(edges="one"), **SIZES),
-    "paired": Space(backbone=PairedSettings(), **SIZES),
-    "mcan": Space(backbone=MCANSettings(), **SIZES),
-    "dcn": Space(backbone=DCNSettings(), **SIZES),
+    "stacked_rnn_one": space(StackedSettings(edges="one")),
+    "stacked_rnn_all": space(StackedSettings(edges="all", nodes=3)),
+    "stacked_cnn_one": space(StackedSettings(graph="cnn", edges="one")),
+    "stacked_cnn_all": space(StackedSettings(graph="cnn", edges="all", nodes=3)),
+    "recurrent": space(MCANSettings(), RecurrentSettings(edges="one")),
+    "paired": space(PairedSettings()),
+    "mcan": space(MCANSettings()),
+    "dcn": space(DCNSettings()),
 }
 """The spaces that are drawn, by the name of the picture."""
 
@@ -36,8 +43,8 @@ SPACES = {
 def main() -> None:
     """Draws all pictures."""
     architectures = {
-        **{name: Architecture(space=space, choices=space.random_choices(SEED)) for name, space in SPACES.items()},
-        "mmnasnet_vqa": mmnas.published("mmnasnet_vqa", Space(backbone=EncoderDecoderSettings(), **SIZES)),
+        **{name: Architecture(space=each, choices=each.random_choices(SEED)) for name, each in SPACES.items()},
+        "mmnasnet_vqa": mmnas.published("mmnasnet_vqa", space(EncoderDecoderSettings())),
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, architecture in architectures.items():

@@ -6,7 +6,6 @@ it is drawn, and how it is listed. Nothing else has to know it.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,8 +23,8 @@ Choices = dict[str, Any]
 class Backbone(nn.Module):
     """The middle of a network: refines the features of both streams."""
 
-    head_norm: ClassVar[Callable[[int], nn.Module]]
-    """Makes the norm that the head of the network has after this backbone, from its width."""
+    head_norm: ClassVar[type[nn.Module]]
+    """The layer norm of the head after this backbone. It is made from the width of its input."""
 
     @abstractmethod
     def forward(
@@ -76,7 +75,7 @@ class BackboneSettings(BaseModel):
     @classmethod
     def listings(cls) -> list[Listing]:
         """Returns the known forms of the space, for the table of ``launch.py --spaces``."""
-        return [Listing(cls.model_fields["name"].default, "", cls())]
+        return [Listing(cls.model_fields["name"].default, "", cls.model_validate({}))]
 
 
 class EncoderSettings(BaseModel):

@@ -36,8 +36,9 @@ def run(console: Console) -> None:
 
 def all_listings() -> list[Listing]:
     """Returns the listings of all spaces, question encoders and published architectures."""
-    declared = [*SPACES.values(), *ENCODERS.values()]
-    return [listing for each in declared for listing in each.listings()] + mmnas.listings()
+    of_spaces = [listing for space in SPACES.values() for listing in space.listings()]
+    of_encoders = [listing for encoder in ENCODERS.values() for listing in encoder.listings()]
+    return of_spaces + of_encoders + mmnas.listings()
 
 
 def space_of(listing: Listing) -> Space:

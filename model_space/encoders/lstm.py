@@ -20,5 +20,5 @@ class LSTMSettings(EncoderSettings):
 class LSTM(nn.LSTM):
     """Maps embedded words ``(B, T, embedding_dim)`` to the states after them, ``(B, T, hidden)``."""
 
-    def forward(self, words: Tensor) -> Tensor:  # type: ignore[override]  the last states are not needed
+    def forward(self, words: Tensor) -> Tensor:  # type: ignore[override]  # without the last states
         return super().forward(words)[0]

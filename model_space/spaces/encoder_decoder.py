@@ -70,29 +70,33 @@ class EncoderDecoder(Backbone):
 
     def __init__(self, settings: EncoderDecoderSettings, sizes: OperationSizes):
         super().__init__()
-        # In MMnas only the relation of an attention has a bias.
-        attention = {"hidden": sizes.hidden, "heads": sizes.heads, "dropout": sizes.dropout, "bias": False}
+        hidden, heads, dropout = sizes.hidden, sizes.heads, sizes.dropout
 
+        # In MMnas the projections of an attention have no biases.
         def self_attention() -> SelfAttention:
-            return SelfAttention(**attention, norm=StdLayerNorm)
+            return SelfAttention(hidden, heads, dropout, norm=StdLayerNorm, bias=False)
+
+        def relational_self_attention() -> RelationalSelfAttention:
+            relation_size = settings.relation_size
+            return RelationalSelfAttention(hidden, heads, dropout, relation_size, norm=StdLayerNorm, bias=False)
+
+        def guided_attention() -> GuidedAttention:
+            return GuidedAttention(hidden, heads, dropout, norm=StdLayerNorm, bias=False)
 
         def feed_forward() -> FeedForward:
-            return FeedForward(sizes.hidden, sizes.feed_forward_size, sizes.dropout, norm=StdLayerNorm)
+            return FeedForward(hidden, sizes.feed_forward_size, dropout, norm=StdLayerNorm)
 
         def encoder_block(label: str) -> LayerChoice:
             return LayerChoice({"self_attention": self_attention(), "feed_forward": feed_forward()}, label=label)
 
         def decoder_block(label: str) -> LayerChoice:
-            relational = {"relation_size": settings.relation_size, "norm": StdLayerNorm}
-            return LayerChoice(
-                {
-                    "self_attention": self_attention(),
-                    "relational_self_attention": RelationalSelfAttention(**attention, **relational),
-                    "guided_attention": GuidedAttention(**attention, norm=StdLayerNorm),
-                    "feed_forward": feed_forward(),
-                },
-                label=label,
-            )
+            operations = {
+                "self_attention": self_attention(),
+                "relational_self_attention": relational_self_attention(),
+                "guided_attention": guided_attention(),
+                "feed_forward": feed_forward(),
+            }
+            return LayerChoice(operations, label=label)
 
         self.encoder = nn.ModuleList(
             nn.ModuleList(encoder_block(f"encoder_block{block}") for block in range(1, settings.encoder_blocks + 1))
@@ -118,9 +122,9 @@ class EncoderDecoder(Backbone):
             boxes = boxes.masked_fill(~image_mask.unsqueeze(-1), 0.0)
             relation = self.relation(relative_geometry(boxes))
         for cell in self.encoder:
-            for block in cell:
+            for block in cell.children():
                 question = block(question, question_mask)
         for cell in self.decoder:
-            for block in cell:
+            for block in cell.children():
                 image = block(image, image_mask, question, question_mask, relation)
         return image, question

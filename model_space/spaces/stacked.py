@@ -210,8 +210,8 @@ class Cell(nn.Module):
     def input_states(self, before_last: State, last: State) -> list[State]:
         """Returns the states with which the nodes begin: the two inputs, or their mean as node 0."""
         (image0, image1), (question0, question1) = (
-            (self.before[stream][0](before_last[i]), self.before[stream][1](last[i]))
-            for i, stream in enumerate(STREAMS)
+            (of_before_last(before_last[i]), of_last(last[i]))
+            for i, (of_before_last, of_last) in enumerate(self.before[stream].children() for stream in STREAMS)
         )
         if self.graph == "cnn":
             return [(image0, question0), (image1, question1)]
@@ -225,11 +225,11 @@ class Cell(nn.Module):
             return operation(state[stream], masks[stream], state[1 - stream], masks[1 - stream])
 
         if self.edges == "all":
-            return self.norm(total(map(edge, self.operations[name], states)))
+            return self.norm(total(map(edge, self.operations[name].children(), states)))
         if self.graph == "cnn":
             # A tuple, because the list still grows by later nodes, and would keep the autograd graph alive.
             picked = self.inputs[name](tuple(states))
-            return total(map(edge, self.operations[name], (picked[:2], picked[2:])))
+            return total(map(edge, self.operations[name].children(), (picked[:2], picked[2:])))
         return edge(self.operations[name], self.inputs[name](states))
 
 

@@ -18,7 +18,7 @@ def width(chain: ChainGraph) -> float:
 
 def draw(picture: Picture, chain: ChainGraph, top: float) -> float:
     """Draws the chain below ``top`` and returns the y at which it ends."""
-    x = dict(zip(chain.streams, COLUMNS, strict=True))
+    x: dict[str, float] = dict(zip(chain.streams, COLUMNS, strict=True))
     top += 34  # here is state 0
     last = {s: max((edge.node for edge in chain.edges if edge.stream == s), default=0) for s in chain.streams}
     for stream, title in chain.titles.items():
@@ -35,7 +35,7 @@ def draw(picture: Picture, chain: ChainGraph, top: float) -> float:
     guides = {edge.guide for edge in chain.edges if edge.guide}
     for edge in chain.edges:
         if edge.guide and not edge.joint:
-            _guide(picture, edge, x, top, shared=len(guides) == 1)
+            _guide(picture, edge, edge.guide, x, top, shared=len(guides) == 1)
     for edge in chain.edges:
         y = _block(top, edge.node)
         left, right = COLUMNS
@@ -58,9 +58,9 @@ def _state(top: float, state: int) -> float:
     return top + ROW * state - 4
 
 
-def _guide(picture: Picture, edge: Edge, x: dict[str, float], top: float, shared: bool) -> None:
+def _guide(picture: Picture, edge: Edge, guide: tuple[str, int], x: dict[str, float], top: float, shared: bool) -> None:
     """Draws the arrow from the state that guides a block. If it is the same for all blocks, they share one line."""
-    stream, state = edge.guide
+    stream, state = guide
     side = 1 if x[stream] < x[edge.stream] else -1
     start, y0 = x[stream], _state(top, state)
     end, y1 = x[edge.stream] - side * (BLOCK / 2 + 2), _block(top, edge.node)

@@ -3,6 +3,7 @@
 import textwrap
 
 from model_space.architecture import Architecture
+from model_space.contracts import BackboneSettings, EncoderSettings
 from model_space.graph import CellGraph, ChainGraph, Edge
 
 COLUMNS = 100
@@ -28,7 +29,7 @@ def headline(architecture: Architecture) -> str:
     """Returns the space with its parameters, and the question encoder if that is searched too."""
     encoder, backbone = architecture.space.encoder, architecture.space.backbone
     searched = encoder.drawing(architecture.choices) is not None
-    parts = [backbone, encoder] if searched else [backbone]
+    parts: list[BackboneSettings | EncoderSettings] = [backbone, encoder] if searched else [backbone]
     return "; ".join(
         f"{part.name}: " + ", ".join(f"{key} {value}" for key, value in part.model_dump(exclude={"name"}).items())
         for part in parts
@@ -70,9 +71,8 @@ def says(edge: Edge, nodes: tuple[str, ...] | None = None) -> str:
     if edge.guide is None:
         return f"{edge.operation}{source}"
     stream, state = edge.guide
-    state = nodes[state] if nodes else state
     joined = "with" if edge.joint else "by" if nodes else "guided by"
-    return f"{edge.operation}{source} {joined} {stream} {state}"
+    return f"{edge.operation}{source} {joined} {stream} {nodes[state] if nodes else state}"
 
 
 def cell(graph: CellGraph) -> list[str]:
