@@ -21,8 +21,9 @@ from rich.table import Table
 
 from benchmarks.step import region_counts
 from trainer.data.batches import ShuffledBatches
-from trainer.data.features import NpzFiles, Packed, feature_files, open_packed
-from trainer.data.packing import pack
+from trainer.data.features.folder import NpzFiles, feature_files
+from trainer.data.features.packed import PackedFeatures, open_packed
+from trainer.data.packing.pack import pack
 
 WIDTH, BATCH = 2048, 64
 FORMS = {
@@ -42,7 +43,7 @@ def write(folder: Path, images: int, dtype: type, save) -> None:
         save(folder / f"COCO_train2014_{image_id:012d}.jpg.npz", x=x.astype(dtype), bbox=boxes, image_w=1, image_h=1)
 
 
-def items_a_second(source: Packed | NpzFiles, batches: list[list[int]]) -> float:
+def items_a_second(source: PackedFeatures | NpzFiles, batches: list[list[int]]) -> float:
     start = perf_counter()
     for batch in batches:
         images = torch.tensor(batch)

@@ -14,7 +14,7 @@ from model_space.errors import InputError
 from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces import AnyBackbone
 from model_space.validation import explained, hint
-from trainer.data.splits import DataSettings
+from trainer.data.settings import DataSettings
 from trainer.search import SearchSettings
 from trainer.train import TrainSettings
 

@@ -17,3 +17,13 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
+
+def one_line(error: Exception) -> str:
+    """Returns the type and the message of an error as one line.
+
+    Example:
+        >>> one_line(OSError("no\\nroom"))
+        'OSError: no room'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -6,7 +6,8 @@ from torch.nn import functional as torch_functional
 
 from model_space import functional
 from tests.helpers.tiny_vqa import tiny_splits
-from trainer.data.splits import Data, DataSettings, load_data
+from trainer.data.settings import DataSettings
+from trainer.data.splits import Data, load_data
 
 
 @pytest.fixture(autouse=True)

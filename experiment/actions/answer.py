@@ -13,7 +13,7 @@ from experiment.networks import check_width, load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from model_space.files import write_whole
-from trainer.data.features import read_npz
+from trainer.data.features.npz import read_npz
 from trainer.evaluation.predict import Prediction, predict
 
 PICTURES = (".png", ".svg", ".pdf")

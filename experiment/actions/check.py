@@ -13,9 +13,10 @@ from rich.text import Text
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from trainer.data.answers import normalise
-from trainer.data.inspection import Finding, Report, SplitReport
-from trainer.data.inspection import check as look
-from trainer.data.splits import DataSettings, make_data
+from trainer.data.inspection.inspect import inspect_data
+from trainer.data.inspection.report import Finding, Report, SplitReport
+from trainer.data.settings import DataSettings
+from trainer.data.splits import make_data
 from trainer.data.vectors import check_width
 from trainer.data.vocabulary import FIRST_WORDS, Vocabulary, tokenise
 
@@ -46,7 +47,7 @@ def check(settings_file: Path, console: Console) -> int:
                 tasks[what] = bar.add_task(what, total=total)
             bar.advance(tasks[what], seen)
 
-        report = look(data, progress)
+        report = inspect_data(data, progress)
     if report.word_vectors:
         try:
             check_width(report.word_vectors, settings.network.embedding_dim)
@@ -71,7 +72,7 @@ def splits_table(splits: Collection[SplitReport]) -> Table:
         table.add_column(title, justify="left" if title == "split" else "right", no_wrap=True)
     for split in splits:
         regions = [image.regions for image in split.images.values()]
-        widths = sorted({image.width for image in split.images.values()})
+        widths = sorted({image.feature_size for image in split.images.values()})
         table.add_row(
             split.name,
             f"{len(split.questions):,}",

@@ -13,8 +13,8 @@ from rich.progress import (
 )
 
 from experiment.settings import read_settings
-from trainer.data.features import packed_path
-from trainer.data.packing import pack as pack_features
+from trainer.data.features.paths import packed_path
+from trainer.data.packing.pack import pack as pack_features
 from trainer.data.splits import make_data
 
 

@@ -19,9 +19,12 @@ from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.sizes import NO_DATA, DataSizes
 from trainer.cost import Cost, Shape, measure, search_steps, training_steps
-from trainer.data.features import open_packed, packed_path, read_image
+from trainer.data.features.npz import read_npz
+from trainer.data.features.packed import open_packed
+from trainer.data.features.paths import packed_path
 from trainer.data.questions import read_questions
-from trainer.data.splits import SplitSettings, make_data
+from trainer.data.settings import SplitSettings
+from trainer.data.splits import make_data
 from trainer.search import BILEVEL, SearchSettings
 from trainer.train import TrainSettings
 
@@ -135,7 +138,7 @@ def sizes_of(settings: Settings) -> DataSizes:
         if packed_path(path).is_file():
             width = open_packed(packed_path(path))[0].feature_size
         elif image := next(path.glob("*.npz"), None):
-            width = read_image(image)[0].shape[1]
+            width = read_npz(image).features.shape[1]
         else:
             continue
         return ASSUMED.model_copy(update={"feature_size": width})

@@ -8,14 +8,15 @@ from rich.table import Table
 from experiment.networks import check_width, load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
+from trainer.data.answers import AccuracyVariant
 from trainer.data.splits import load_split, make_data
 from trainer.evaluation.evaluate import evaluate
-from trainer.evaluation.vqa_accuracy import Accuracy, Variant
+from trainer.evaluation.vqa_accuracy import Accuracy
 
 VARIANTS = {"official": "the official accuracy", "mcan": "the accuracy as mcan-vqa's evaluator has it"}
 
 
-def show(accuracy: Accuracy, variant: Variant, questions: Path, console: Console) -> None:
+def show(accuracy: Accuracy, variant: AccuracyVariant, questions: Path, console: Console) -> None:
     """Prints the accuracy overall, per answer type, and per question type."""
     types = ", ".join(f"{name} {value:.2f}" for name, value in accuracy.per_answer_type.items())
     table = Table("question type", "accuracy, %")

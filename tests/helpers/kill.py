@@ -23,7 +23,8 @@ from model_space.spaces.stacked import StackedSettings
 from tests.helpers.tiny import tiny_network
 from tests.helpers.tiny_vqa import write_split
 from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint, read_curve
-from trainer.data.splits import Data, DataSettings, SplitSettings, load_data
+from trainer.data.settings import DataSettings, SplitSettings
+from trainer.data.splits import Data, load_data
 from trainer.search import SearchSettings, search
 from trainer.train import TrainSettings, train
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from model_space.architecture import Architecture
 from tests.helpers.tiny import space_of
-from trainer.data.splits import Data, DataSettings, load_split
+from trainer.data.settings import DataSettings
+from trainer.data.splits import Data, load_split
 from trainer.evaluation.evaluate import evaluate
 from trainer.search import SearchSettings, search
 from trainer.train import TrainSettings, load_trained, train

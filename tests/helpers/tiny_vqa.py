@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.data.splits import DataSettings, SplitSettings
+from trainer.data.settings import DataSettings, SplitSettings
 
 FORMS = {  # question_type → (answer_type, a question, its answers)
     "is the": ("yes/no", "Is the {} dog brown?", ("yes", "no")),

@@ -6,7 +6,8 @@ import yaml
 
 from model_space.architecture import Architecture
 from tests.helpers.tiny import tiny_network, tiny_space
-from trainer.data.splits import Data, DataSettings
+from trainer.data.settings import DataSettings
+from trainer.data.splits import Data
 from trainer.train import TrainSettings, train
 
 

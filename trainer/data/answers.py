@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Literal
 
 ARTICLES = {"a", "an", "the"}
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -45,6 +46,9 @@ CONTRACTIONS = dict(
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
 PERIOD = re.compile(r"\.(?!\d)")
 MOST_PERIODS = 32  # the official evaluation takes away no more than these, by a slip that became the standard
+
+AccuracyVariant = Literal["official", "mcan"]
+"""Which accuracy is reported: the official one, or that of mcan-vqa's evaluator."""
 
 SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)  # for 0, 1, 2, 3, and 4 or more equal answers of ten
 

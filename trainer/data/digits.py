@@ -120,7 +120,7 @@ def _write(folder: Path, settings: DigitsSettings) -> None:
     # Not needed, and not loaded, where the data is there already.
     from sklearn.datasets import load_digits
 
-    from trainer.data.packing import pack
+    from trainer.data.packing.pack import pack
 
     images, labels = load_digits(return_X_y=True)
     sources = split_sources(labels, settings.seed)

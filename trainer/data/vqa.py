@@ -22,7 +22,7 @@ from model_space.errors import InputError
 from model_space.sizes import DataSizes
 from trainer.data.answers import SOFT_TARGETS, normalise
 from trainer.data.batches import ShuffledBatches, longest_first
-from trainer.data.features import Features, open_features
+from trainer.data.features.features import Features, open_features
 from trainer.data.questions import PEOPLE, first_three, matched, read_annotations, read_questions
 from trainer.data.vocabulary import PADDING, UNKNOWN, Vocabulary
 

@@ -6,8 +6,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from trainer.data.answers import AccuracyVariant
 from trainer.data.vqa import VQADataset, loader
-from trainer.evaluation.vqa_accuracy import Accuracy, Evaluator, Variant
+from trainer.evaluation.vqa_accuracy import Accuracy, Evaluator
 from trainer.module import answer_logits, soft_accuracy
 
 BATCH = 256
@@ -48,6 +49,6 @@ def answers(network: nn.Module, dataset: VQADataset) -> dict[int, str]:
     return {question: vocabulary[i] for question, i in zip(dataset.question_ids, best, strict=True)}
 
 
-def evaluate(network: nn.Module, dataset: VQADataset, variant: Variant = "official") -> Accuracy:
+def evaluate(network: nn.Module, dataset: VQADataset, variant: AccuracyVariant = "official") -> Accuracy:
     """The VQA accuracy of a network on a split with annotations."""
     return Evaluator(dataset.annotations, variant)(answers(network, dataset))

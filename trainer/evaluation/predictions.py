@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from model_space.errors import InputError
-from model_space.files import write_whole
+from model_space.files import parse_json, write_whole
+from trainer.data.safetensors_file import header, open_safetensors
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluation.evaluate import BATCH, move
 from trainer.module import answer_logits
@@ -43,15 +44,11 @@ class SavedPredictions:
         Raises:
             InputError: no such file, or something else.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                answers = json.loads((file.metadata() or {}).get("answers", "null"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-            raise InputError(f"{path}: predictions cannot be read: {reason}") from None
+        with open_safetensors(path, "predictions") as file:
+            answers = parse_json(
+                (file.metadata() or {}).get("answers", "null"), str(path), "the answers of predictions"
+            )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
         if not isinstance(answers, list) or tensors.keys() != {"question_ids", "probabilities"}:
             raise InputError(f"{path}: not a file of predictions: it holds {', '.join(sorted(tensors))}")
         ids, probabilities = tensors["question_ids"], tensors["probabilities"]
@@ -89,24 +86,15 @@ def saving(path: Path, question_ids: Sequence[int], answers: Sequence[str]) -> I
     Raises:
         InputError: the file cannot be written.
     """
-    questions, size = len(question_ids), 2 * len(question_ids) * len(answers)
-    tensors = {
-        "question_ids": {"dtype": "I64", "shape": [questions], "data_offsets": [0, 8 * questions]},
-        "probabilities": {
-            "dtype": "F16",
-            "shape": [questions, len(answers)],
-            "data_offsets": [8 * questions, 8 * questions + size],
-        },
-    }
-    header = json.dumps({"__metadata__": {"answers": json.dumps(answers)}, **tensors}).encode()
-    header += b" " * (-len(header) % 8)
-    begin = len(header).to_bytes(8, "little") + header + np.asarray(question_ids, "<i8").tobytes()
+    shape = len(question_ids), len(answers)
+    arrays = {"question_ids": ("int64", shape[:1]), "probabilities": ("float16", shape)}
+    begin = header(arrays, {"answers": json.dumps(answers)}) + np.asarray(question_ids, "<i8").tobytes()
     with write_whole(path) as partial:
         with open(partial, "wb") as file:
             file.write(begin)
             file.flush()
-            os.posix_fallocate(file.fileno(), 0, len(begin) + size)
-        matrix = np.memmap(partial, "<f2", "r+", len(begin), (questions, len(answers)))
+            os.posix_fallocate(file.fileno(), 0, len(begin) + 2 * shape[0] * shape[1])
+        matrix = np.memmap(partial, "<f2", "r+", len(begin), shape)
         yield matrix
         matrix.flush()
 

@@ -18,12 +18,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
-from typing import Literal
 
 from model_space.errors import InputError
-from trainer.data.answers import normalise, without_punctuation
-
-Variant = Literal["official", "mcan"]
+from trainer.data.answers import AccuracyVariant, normalise, without_punctuation
+from trainer.data.questions import first_three
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Evaluator:
     90.0
     """
 
-    def __init__(self, annotations: Iterable[dict], variant: Variant = "official"):
+    def __init__(self, annotations: Iterable[dict], variant: AccuracyVariant = "official"):
         """Takes what :func:`trainer.data.vqa.read_annotations` gives."""
         self._official = variant == "official"
         trim, spelling = (_trim, normalise) if self._official else (str, lru_cache(None)(without_punctuation))
@@ -95,7 +93,7 @@ class Evaluator:
         )
         for wrong, ids in wrongs:
             if ids:
-                raise InputError(f"{len(ids)} of the {wrong}; question ids: {_first_three(ids)}")
+                raise InputError(f"{len(ids)} of the {wrong}; question ids: {first_three(ids)}")
 
 
 def most_frequent_answer(training: Iterable[dict], annotations: Iterable[dict]) -> dict[int, str]:
@@ -135,7 +133,3 @@ def _percent(count: int, people: int) -> float:
 @lru_cache(maxsize=2**20)
 def _trim(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()
-
-
-def _first_three(ids: Collection[int]) -> str:
-    return ", ".join(map(str, sorted(ids)[:3])) + (", ..." if len(ids) > 3 else "")

@@ -16,9 +16,10 @@ from rich.console import Console
 from experiment.actions.check import check as check_command
 from model_space.errors import InputError
 from tests.helpers.official import write_official
-from trainer.data.inspection import check
-from trainer.data.packing import pack
-from trainer.data.splits import DataSettings, load_data
+from trainer.data.inspection.inspect import inspect_data
+from trainer.data.packing.pack import pack
+from trainer.data.settings import DataSettings
+from trainer.data.splits import load_data
 from trainer.data.vocabulary import tokenise
 
 
@@ -33,7 +34,7 @@ def splits(official) -> dict:
 
 def looked_at(data: dict) -> tuple:
     """The findings that stop and the others, as split, what, count, examples; and the report."""
-    report = check(DataSettings(min_answer_count=1, **data))
+    report = inspect_data(DataSettings(min_answer_count=1, **data))
     found = {True: {}, False: {}}
     for each in report.findings:
         found[each.stops][each.split, each.what] = (each.count, each.examples)
@@ -59,7 +60,7 @@ def test_a_whole_data_set(official):
     assert not stops and not look
     counts = [(len(s.questions), len(s.annotations), len(s.image_ids), len(s.images)) for s in report.splits]
     assert counts == [(40, 40, 12, 12), (20, 20, 6, 6), (20, 0, 6, 6)]
-    assert {image.width for split in report.splits for image in split.images.values()} == {16}
+    assert {image.feature_size for split in report.splits for image in split.images.values()} == {16}
     assert len(report.vocabulary.answers) > 3 and report.word_vectors is None
 
 

@@ -17,7 +17,7 @@ from tests.helpers.official import write_official
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import tiny_network
 from trainer.cost import STEPS, Cost, MadeUp, Measured, Shape
-from trainer.data.packing import pack
+from trainer.data.packing.pack import pack
 
 SMALL = {"network": tiny_network().model_dump(), "train": {"batch_size": 16}, "search": {"batch_size": 8}}
 

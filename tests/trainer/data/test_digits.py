@@ -11,7 +11,8 @@ from sklearn.datasets import load_digits
 from model_space.errors import InputError
 from trainer.data import digits
 from trainer.data.digits import MIXES, SPLITS, DigitsSettings, generate, split_sources
-from trainer.data.splits import DataSettings, make_data
+from trainer.data.settings import DataSettings
+from trainer.data.splits import make_data
 
 SIZES = {"train_scenes": 150, "val_scenes": 20, "test_scenes": 20}
 LABELS = load_digits().target

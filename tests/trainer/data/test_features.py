@@ -8,10 +8,12 @@ import torch
 
 from model_space.errors import InputError
 from tests.helpers.official import write_official
-from trainer.data import features as features_module
-from trainer.data.features import open_features, read_heads
-from trainer.data.packing import pack
-from trainer.data.splits import DataSettings, SplitSettings, load_data
+from trainer.data.features import folder as folder_module
+from trainer.data.features.features import open_features
+from trainer.data.features.folder import read_headers
+from trainer.data.packing.pack import pack
+from trainer.data.settings import DataSettings, SplitSettings
+from trainer.data.splits import load_data
 from trainer.data.vqa import loader
 
 IMAGES = (14, 8, 4)
@@ -56,7 +58,7 @@ def settings(files, *parts, **changes) -> DataSettings:
 @pytest.fixture
 def large(monkeypatch):
     """No features are small enough for the memory."""
-    monkeypatch.setattr(features_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(folder_module, "IN_MEMORY", 0)
 
 
 def same_batches(data, other):
@@ -72,7 +74,7 @@ def test_read_by_batch_packed_and_in_memory_are_the_same(files, monkeypatch, opt
     parts = settings(files, "train", "val", "vg", **options)
     in_memory = load_data(parts).train
     assert in_memory.workers == 0 and in_memory[[0]].regions.dtype == torch.float16
-    monkeypatch.setattr(features_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(folder_module, "IN_MEMORY", 0)
     by_batch = load_data(parts).train
     assert by_batch.workers == options.get("workers", 0)
     same_batches(by_batch, in_memory)
@@ -110,14 +112,14 @@ def test_half_and_single_precision_in_one_batch_are_single(files, tmp_path):
     assert torch.equal(batch.regions[0, : alone.shape[1]], alone[0].float())
 
 
-# What the heads of files say
+# What the headers of files say
 
 
-def test_heads_are_read_once(files, large, monkeypatch):
+def test_headers_are_read_once(files, large, monkeypatch):
     first = load_data(settings(files)).train
-    assert (files.train.features.parent / "train2014.heads.npy").exists()
-    calls, whole = [], features_module.read_head
-    monkeypatch.setattr(features_module, "read_head", lambda path: calls.append(path) or whole(path))
+    assert (files.train.features.parent / "train2014.headers.npy").exists()
+    calls, whole = [], folder_module.read_header
+    monkeypatch.setattr(folder_module, "read_header", lambda path: calls.append(path) or whole(path))
     same_batches(load_data(settings(files)).train, first)
     assert not calls
     changed = next(iter(sorted(files.train.features.iterdir())))
@@ -127,16 +129,16 @@ def test_heads_are_read_once(files, large, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
-def test_broken_heads_are_read_from_the_files(files, large, content):
-    cache = files.train.features.parent / "train2014.heads.npy"
+def test_broken_headers_are_read_from_the_files(files, large, content):
+    cache = files.train.features.parent / "train2014.headers.npy"
     cache.write_bytes(content)
     paths = sorted(files.train.features.iterdir())
-    assert (read_heads(files.train.features, paths)[:, 1] == 6).all()
+    assert all(header.feature_size == 6 for header in read_headers(files.train.features, paths))
     assert np.load(cache).shape == (IMAGES[0], 6)
 
 
 def test_a_folder_that_cannot_be_written_beside(files, large, monkeypatch):
-    monkeypatch.setattr(features_module.np, "save", refuse_to_write)
+    monkeypatch.setattr(folder_module.np, "save", refuse_to_write)
     assert len(load_data(settings(files)).train) == 40
 
 
@@ -182,7 +184,7 @@ class Trap:
         ({"x": np.ones(6, np.float32)}, r"x is float32 \(6,\)"),
     ],
 )
-def test_a_wrong_head_is_found_at_the_start(files, large, changes, message):
+def test_a_wrong_header_is_found_at_the_start(files, large, changes, message):
     write_image(some_image(files), **changes)
     refused(f"^{files.train.features}/COCO.*: {message}", load_data, settings(files))
 
@@ -212,7 +214,7 @@ def test_what_a_batch_finds_is_one_line_also_of_a_process_of_the_loader(files, l
     data = load_data(settings(files, workers=workers)).train
     refused(f"^{path}: bbox holds NaN or infinity$", list, loader(data, 8, seed=0))
     write_image(path, regions=2)
-    refused(f"^{path}: has changed since the start, when its head was read$", list, loader(data, 8, seed=0))
+    refused(f"^{path}: has changed since the start, when its header was read$", list, loader(data, 8, seed=0))
 
 
 def test_an_image_in_two_folders_or_in_none(files, tmp_path):

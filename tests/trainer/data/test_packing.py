@@ -20,9 +20,12 @@ from safetensors.numpy import save_file
 from experiment.actions.pack import pack as pack_action
 from model_space.errors import InputError
 from tests.helpers.official import write_official
-from trainer.data import packing as pack_module
-from trainer.data.features import feature_files, open_packed, packed_arrays, read_npz
-from trainer.data.packing import pack, verify
+from trainer.data.features.folder import feature_files
+from trainer.data.features.npz import read_npz
+from trainer.data.features.packed import open_packed, packed_arrays, verify
+from trainer.data.packing import partial_file
+from trainer.data.packing.pack import pack
+from trainer.data.packing.pack import pack as pack_module
 
 KILLS = int(os.environ.get("PACK_KILLS", 20))
 fork = get_context("fork")
@@ -51,7 +54,7 @@ def folder(images, tmp_path):
 @pytest.fixture
 def often(monkeypatch):
     """What is packed is put on the disk after every few images."""
-    monkeypatch.setattr(pack_module, "SYNC", 2000)
+    monkeypatch.setattr(partial_file, "SYNC", 2000)
 
 
 def refused(message, source):
@@ -170,7 +173,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(folder, often, tmp
 
 def test_whatever_reached_the_disk_it_ends_with_the_same_bytes(folder, expected, often, monkeypatch):
     """As after a loss of power: the journal torn anywhere, the regions longer or shorter than it says."""
-    monkeypatch.setattr(pack_module.Partial, "finish", lambda self: self._sync(wait=True))
+    monkeypatch.setattr(partial_file.PartialFile, "finish", lambda self: self._sync(wait=True))
     target = pack(folder)
     data, journal = (target.with_name(target.name + end) for end in (".partial", ".journal"))
     whole = data.read_bytes(), journal.read_bytes()
@@ -219,7 +222,7 @@ def test_an_image_that_changed_meanwhile_is_packed_as_it_is(folder, often):
 
 
 def test_two_processes_do_not_pack_one_folder(folder):
-    with pack_module.Partial(folder.with_name("train2014.safetensors")):
+    with partial_file.PartialFile(folder.with_name("train2014.safetensors")):
         refused("train2014.safetensors: another process is packing it", folder)
 
 

@@ -10,7 +10,8 @@ from model_space.errors import InputError
 from tests.helpers.official import write_official
 from tests.helpers.paths import GOLDEN, ROOT
 from trainer.data.questions import read_annotations, read_questions
-from trainer.data.splits import DataSettings, load_vocabulary
+from trainer.data.settings import DataSettings
+from trainer.data.splits import load_vocabulary
 from trainer.data.vocabulary import Vocabulary, frequent_answers, read_answers, tokenise, words_of
 
 QUESTIONS = [{"question": "Is it red?"}, {"question": "Is it a bus/truck?"}]

@@ -108,7 +108,7 @@ def test_what_is_no_file_of_predictions(checkpoints, settings, tmp_path):
     parts = {"question_ids": torch.arange(3), "probabilities": torch.zeros(2, 2, dtype=torch.float16)}
     save_file(parts, shape, metadata={"answers": '["a", "b"]'})
     for path, said in (
-        (cut, "predictions cannot be read"),
+        (cut, "broken, or not a file of predictions"),
         (other, "not a file of predictions: it holds x"),
         (shape, r"probabilities are torch.float16 \(2, 2\), expected float16 \(3, 2\)"),
         (tmp_path / "absent.safetensors", "absent.safetensors: predictions cannot be read: no such file"),

@@ -19,7 +19,8 @@ from tests.helpers import reference
 from tests.helpers.reference import names_at, save_published
 from tests.helpers.tiny_vqa import write_split
 from tests.helpers.trained import settings_file, trained
-from trainer.data.splits import SplitSettings, load_split, load_vocabulary
+from trainer.data.settings import SplitSettings
+from trainer.data.splits import load_split, load_vocabulary
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import read_questions
 from trainer.evaluation.evaluate import answers, by_question

@@ -1,0 +1,103 @@
+"""Packs the features of a folder or an archive into one file, which batches then map into memory.
+
+The packed file is a safetensors file: it is mapped without a copy, holds no code, and its data can be written before
+its header is known. :func:`trainer.data.features.packed.packed_arrays` says what is in it. Its metadata hold a CRC-32
+of every array.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from model_space.errors import InputError
+from model_space.files import partial_path
+from trainer.data.features.folder import feature_files
+from trainer.data.features.packed import packed_arrays
+from trainer.data.features.paths import ARCHIVES, packed_path, refuse_unknown
+from trainer.data.packing.partial_file import PartialFile, journal_path
+from trainer.data.packing.sources import estimated_bytes, read_images, source_bytes
+
+SPARE = 2**26
+"""The bytes of the disk that should stay free."""
+
+Progress = Callable[[int, int, int], None]
+"""Is called with the number of images that are packed, the bytes of the source that were read, and all its bytes."""
+
+
+def pack(source: Path, progress: Progress = lambda images, done, total: None) -> Path:
+    """Packs features, unless they are packed already. It resumes where an earlier call was ended.
+
+    Args:
+        source: A folder of ``.npz`` files, a ``.tar`` or ``.tar.gz`` of them, or bottom-up attention's ``.tsv``.
+        progress: Is called after every image.
+
+    Returns:
+        The packed file.
+
+    Raises:
+        InputError: If the source or one of its images is wrong, or the disk is full. What is packed so far is kept.
+    """
+    target = packed_path(source)
+    if target.is_file():
+        _check_same_images(source, target)
+        for leftover in (partial_path(target), journal_path(target)):  # of a process killed after the file was whole
+            leftover.unlink(missing_ok=True)
+        return target
+    refuse_unknown(source)
+    if not source.is_dir() and not (source.is_file() and source.name.endswith(ARCHIVES)):
+        raise InputError(f"{source}: cannot be packed: expected a folder of .npz or a file {', '.join(ARCHIVES)}")
+    with PartialFile(target) as packed, _one_thread():
+        if total := source_bytes(source):
+            _check_room(source, target, total, packed.size)
+        try:
+            for entry, image in read_images(source, packed.has):
+                if image:
+                    packed.add(entry, image)
+                progress(len(packed.records), entry.end, total)
+            if not packed.records:
+                raise InputError(
+                    f"{source}: no features in it: expected files like COCO_train2014_000000000009.jpg.npz"
+                )
+            packed.finish()
+        except OSError as error:
+            raise InputError(
+                f"{target}: {error.strerror or error} after {len(packed.records)} images: make room, and the same "
+                "command resumes"
+            ) from None
+    return target
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Lets torch compute in one thread: its work here is small, and the readers need the other cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check_room(source: Path, target: Path, total: int, written: int) -> None:
+    """Checks, as far as can be estimated, that the packed file fits on the disk."""
+    needed = estimated_bytes(source, total)
+    missing = needed - written + SPARE - shutil.disk_usage(target.parent).free
+    if missing > 0:
+        raise InputError(
+            f"{target}: takes about {needed / 1e9:.1f} GB, for which {missing / 1e9:.1f} GB are missing on the disk: "
+            "make room, or name features on another disk"
+        )
+
+
+def _check_same_images(source: Path, target: Path) -> None:
+    """Checks that a folder has no image that its packed file lacks."""
+    if source.is_dir():
+        packed, there = set(packed_arrays(target)["image_ids"].tolist()), set(feature_files(source))
+        if new := there - packed:
+            raise InputError(
+                f"{target}: made when {source} had not yet {len(new)} of its images, such as {min(new)}: "
+                "delete it to pack all"
+            )
