@@ -23,9 +23,9 @@ from tests.helpers.official import write_official
 from trainer.data.features.folder import feature_files
 from trainer.data.features.npz import read_npz
 from trainer.data.features.packed import open_packed, packed_arrays, verify
+from trainer.data.packing import pack as pack_module
 from trainer.data.packing import partial_file
 from trainer.data.packing.pack import pack
-from trainer.data.packing.pack import pack as pack_module
 
 KILLS = int(os.environ.get("PACK_KILLS", 20))
 fork = get_context("fork")
