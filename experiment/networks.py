@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from experiment.architectures import fixed_architecture, read_architecture
 from experiment.settings import Settings
 from model_space.errors import InputError
+from model_space.network import Network
 from model_space.published.checkpoints import data_sizes, is_published, published_network
 from trainer.callbacks import load_checkpoint
 from trainer.data.splits import load_vocabulary, make_data
@@ -15,7 +15,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.train import trained_network
 
 
-def load_network(checkpoint: Path, settings: Settings, source: Path | None = None) -> tuple[nn.Module, Vocabulary]:
+def load_network(checkpoint: Path, settings: Settings, source: Path | None = None) -> tuple[Network, Vocabulary]:
     """Loads the network of a checkpoint, ready to answer, onto the GPU if there is one.
 
     Args:
@@ -40,9 +40,7 @@ def load_network(checkpoint: Path, settings: Settings, source: Path | None = Non
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu"), vocabulary
 
 
-def _published(
-    content: dict, checkpoint: Path, settings: Settings, source: Path | None
-) -> tuple[nn.Module, Vocabulary]:
+def _published(content: dict, checkpoint: Path, settings: Settings, source: Path | None) -> tuple[Network, Vocabulary]:
     """Returns the network and the vocabulary of a published checkpoint, see :func:`load_network`."""
     architecture = read_architecture(source, settings) if source else fixed_architecture(settings)
     make_data(settings.data)
@@ -57,7 +55,7 @@ def _published(
     return published_network(content, architecture.for_data(sizes), str(checkpoint)), vocabulary
 
 
-def check_width(network: nn.Module, width: int, checkpoint: Path, where: str) -> None:
+def check_width(network: Network, width: int, checkpoint: Path, where: str) -> None:
     """Makes sure that a network takes features of this width.
 
     Args:

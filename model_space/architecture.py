@@ -3,7 +3,7 @@
 import json
 import random
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import pydantic
 import torch
@@ -22,7 +22,8 @@ from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces import AnyBackbone
 from model_space.validation import cut, explained, hint, shown
 
-FORMAT = 2
+FORMAT: Final = 2
+"""The version of the form in which architectures are written."""
 
 
 class Space(BaseModel):

@@ -8,10 +8,10 @@ import pytorch_lightning as pl
 import torch
 from pydantic import Field
 from pytorch_lightning.callbacks import Callback
-from torch import nn
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
+from model_space.network import Network
 from trainer.callbacks import (
     CHECKPOINT,
     Checkpoints,
@@ -126,7 +126,7 @@ def train(
     return checkpoint
 
 
-def load_trained(path: Path) -> tuple[nn.Module, Vocabulary, Architecture]:
+def load_trained(path: Path) -> tuple[Network, Vocabulary, Architecture]:
     """The network of a checkpoint, with the words and answers that it knows.
 
     Raises:
@@ -135,13 +135,22 @@ def load_trained(path: Path) -> tuple[nn.Module, Vocabulary, Architecture]:
     return trained_network(load_checkpoint(path), str(path))
 
 
-def trained_network(content: dict[str, Any], where: str) -> tuple[nn.Module, Vocabulary, Architecture]:
-    """The same of what a checkpoint holds; ``where`` names the file in errors."""
+def trained_network(content: dict[str, Any], where: str) -> tuple[Network, Vocabulary, Architecture]:
+    """Returns the network, the vocabulary and the architecture of a checkpoint that was trained here.
+
+    Args:
+        content: What the file holds.
+        where: Names the file in an error.
+
+    Raises:
+        InputError: The file is no such checkpoint, or its parts do not fit each other.
+    """
     if not isinstance(content, dict) or "architecture" not in content:
         raise InputError(f"{where}: not the checkpoint of a trained architecture (a search's, perhaps)")
     architecture = Architecture.from_json(content["architecture"], where)
     module = VQAModule(LoopSettings(), steps_per_epoch=1)
-    module.set_model(architecture.network())
+    network = architecture.network()
+    module.set_model(network)
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError:
@@ -153,4 +162,4 @@ def trained_network(content: dict[str, Any], where: str) -> tuple[nn.Module, Voc
             f"{where}: vocabulary: {len(vocabulary.words)} words and {len(vocabulary.answers)} answers, where its "
             f"network has {sizes.vocabulary_size} and {sizes.answers}"
         )
-    return module.model, vocabulary, architecture
+    return network, vocabulary, architecture

@@ -8,10 +8,11 @@ trained on several GPUs, every name begins with ``module.``.
 import re
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
+from model_space.network import Network
 from model_space.sizes import DataSizes
 
 Names = list[tuple[str, str]]
@@ -105,7 +106,7 @@ def data_sizes(content: dict[str, Any], where: str) -> DataSizes:
     )
 
 
-def published_network(content: dict[str, Any], architecture: Architecture, where: str) -> nn.Module:
+def published_network(content: dict[str, Any], architecture: Architecture, where: str) -> Network:
     """Returns the network of an architecture with the weights of a published checkpoint.
 
     Args:

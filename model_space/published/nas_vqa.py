@@ -174,15 +174,16 @@ class Genotype:
         return cls("all" if all_edges else "one", genes)
 
 
-def _parsed(text: str, where: str) -> dict[str, list]:
+def _parsed(text: str, where: str) -> dict[str | None, list]:
     """Returns the lists of the last genotype of a text by their names."""
     last = re.search(r"VQAGenotype\(.*?\]\s*,?\s*\)", text[max(0, text.rfind("VQAGenotype(")) :], re.DOTALL)
     if not last:
         raise InputError(f"{where}: no whole 'VQAGenotype(img_gene=[...], que_gene=[...], rnn_gene=[...])' in it")
     try:
         call = ast.parse(last[0], mode="eval").body
-        content = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError) as error:
+        keywords = call.keywords if isinstance(call, ast.Call) else []
+        content = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = str(error).partition("\n")[0] or "it is nested too deeply"
         raise InputError(f"{where}: VQAGenotype cannot be read: {reason}") from None
     if list(content) != list(GENES) or not all(isinstance(gene, list) for gene in content.values()):
