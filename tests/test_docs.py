@@ -29,15 +29,15 @@ def test_adding_an_operation(monkeypatch):
     lines = recipe("Adding an operation")
     assert len(lines.splitlines()) <= 20
     exec(lines, {})
-    fields = tiny_space(stacked.StackedSettings(edges="all", cells=1, nodes=1))
-    assert all("gated_by_other" in values for values in fields.candidates().values())
-    choices = dict.fromkeys(fields.candidates(), "gated_by_other")
-    supernet = supernet_of(fields.backbone)
+    space = tiny_space(stacked.StackedSettings(edges="all", cells=1, nodes=1))
+    assert all("gated_by_other" in values for values in space.candidates().values())
+    choices = dict.fromkeys(space.candidates(), "gated_by_other")
+    supernet = supernet_of(space.backbone)
     with at_sample(supernet, choices) as samples:
         loss_of(supernet, tiny_batch()).backward()
     assert all(sample.grad.any() for sample in samples.values())
     assert len(architecture_parameters(supernet)["image_node1_from0"]) == 6
-    architecture = Architecture(space=fields, choices=choices)
+    architecture = Architecture(space=space, choices=choices)
     assert architecture.network().double()(*tiny_batch()).isfinite().all()
     assert "gated_by_other" in text(architecture) and "gated" in svg(architecture)
 

@@ -87,9 +87,9 @@ def plan(settings_file: Path, console: Console) -> None:
     make_data(data)
     splits = {files: sized(files) for files in data.named_splits.values()}
     shape = Shape(sizes_of(settings), data.max_tokens, data.max_regions, data.trim)
-    fields = settings.space_for(NO_DATA)
-    searched = bool(fields.candidates())
-    architecture = Architecture(space=fields, choices=fields.random_choices(settings.train.seed) if searched else {})
+    space = settings.space_for(NO_DATA)
+    searched = bool(space.candidates())
+    architecture = Architecture(space=space, choices=space.random_choices(settings.train.seed) if searched else {})
     costs = {}
     with console.status("steps of the training"):
         part = part_of(settings, "training")

@@ -47,8 +47,8 @@ class Project:
         architecture = self.folder / "architecture.json"
         if not architecture.exists():
             settings = commands.read_settings(self.settings)
-            fields = settings.space_for(commands.load_data(settings.data).sizes)
-            architecture.write_text(Architecture(space=fields, choices=fields.random_choices(0)).to_json())
+            space = settings.space_for(commands.load_data(settings.data).sizes)
+            architecture.write_text(Architecture(space=space, choices=space.random_choices(0)).to_json())
         commands.train(architecture, self.settings, self.folder / "run")
         return self.folder / "run" / "last.ckpt"
 

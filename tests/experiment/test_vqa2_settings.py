@@ -45,8 +45,8 @@ def architecture_of(settings: Settings, name: str) -> Architecture:
     """What the file's result is of, or at random where that was found by a search."""
     if name == "mmnasnet":
         return read_architecture(Path("mmnasnet_vqa"), settings)
-    fields = settings.space_for(NO_DATA)
-    return Architecture(space=fields, choices=fields.random_choices(1) if fields.candidates() else {})
+    space = settings.space_for(NO_DATA)
+    return Architecture(space=space, choices=space.random_choices(1) if space.candidates() else {})
 
 
 def test_every_published_result_has_a_file_with_its_figure():
@@ -81,9 +81,9 @@ def test_it_starts_on_files_of_the_official_form(file, written, tmp_path):
     }
     settings = settings.model_copy(update=changes)
     data = load_data(settings.data)
-    fields = settings.space_for(data.sizes)
-    if fields.candidates():
-        assert search(data, fields, settings.search, tmp_path / "search", lambda epoch: None).choices
+    space = settings.space_for(data.sizes)
+    if space.candidates():
+        assert search(data, space, settings.search, tmp_path / "search", lambda epoch: None).choices
     checkpoint = train(data, architecture_of(settings, file.stem), settings.train, tmp_path / "train")
     assert load_checkpoint(checkpoint)["global_step"] == 2
     assert len(read_curve(tmp_path / "train")) == 1

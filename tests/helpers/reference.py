@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model_space.architecture import Architecture, Space
-from model_space.published import mmnas as mmnas_file
+from model_space.published import mmnas
 from model_space.published.checkpoints import PART_NAMES, renamed
 from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
@@ -29,7 +29,7 @@ def node(match: re.Match) -> str:
 
 
 # NAS-VQA's names → ours, in turn.
-SEED_NAMES = [
+NAS_VQA_NAMES = [
     (r"^(rnn|lstm)\.rnns\.0\._W0", "question_encoder.recurrent.weight0"),
     (r"^(rnn|lstm)\.rnns\.0\._Ws", "question_encoder.recurrent.weights"),
     (r"^img_feat_linear", "image_projection"),
@@ -108,7 +108,7 @@ def mmnas_like(arrays, config) -> Architecture:
     )
     backbone = EncoderDecoderSettings(cells=config["LAYERS"], relation_size=config["REL_SIZE"])
     space = Space(backbone=backbone, network=network, data=data_sizes(arrays))
-    return mmnas_file.read(genotype, "mmnas.npz", space)
+    return mmnas.read(genotype, "mmnas.npz", space)
 
 
 def weights_of(arrays) -> dict[str, torch.Tensor]:

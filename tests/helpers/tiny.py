@@ -14,13 +14,13 @@ def tiny_network(**changes) -> NetworkSettings:
 
 
 def tiny_space(backbone, encoder=None, **changes) -> Space:
-    """The fields of a space at tiny sizes; ``changes`` are of the network."""
+    """Returns a space at tiny sizes. ``changes`` are sizes of the network."""
     sizes = DataSizes(feature_size=12, vocabulary_size=20, answers=7)
     return Space(backbone=backbone, encoder=encoder or LSTMSettings(), network=tiny_network(**changes), data=sizes)
 
 
 def space_of(data: Data, backbone, **changes) -> Space:
-    """The fields of a space at tiny sizes, for this data."""
+    """Returns a space at tiny sizes, for this data."""
     return tiny_space(backbone, **changes).model_copy(update={"data": data.sizes})
 
 

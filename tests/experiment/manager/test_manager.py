@@ -72,8 +72,8 @@ def fake(**space: list) -> dict[str, dict]:
 
 def write_config(home: Path, **changes) -> Path:
     """A configuration like config.yml, with the fake trial."""
-    fields = tiny_space(StackedSettings(nodes=1, cells=1))
-    Architecture(space=fields, choices=fields.random_choices(seed=0)).save(home / "fake.json")
+    space = tiny_space(StackedSettings(nodes=1, cells=1))
+    Architecture(space=space, choices=space.random_choices(seed=0)).save(home / "fake.json")
     config = yaml.safe_load((ROOT / "config.yml").read_text())
     config |= {
         "trialCommand": f"python -m tests.helpers.fake_trial {home / 'fake.json'}",

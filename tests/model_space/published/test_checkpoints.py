@@ -60,8 +60,8 @@ def test_a_misfit_names_three(tmp_path):
         published_network(content, other, "mcan.pkl")
     assert "\n" not in str(refused.value)
     with pytest.raises(InputError, match="published checkpoints are of the spaces"):
-        fields = architecture.space.model_copy(update={"backbone": DCNSettings()})
-        published_network(content, Architecture(space=fields, choices={}), "mcan.pkl")
+        space = architecture.space.model_copy(update={"backbone": DCNSettings()})
+        published_network(content, Architecture(space=space, choices={}), "mcan.pkl")
     _, of_mmnas = mmnas()
     with pytest.raises(InputError, match=r"does not fit the network of the settings \([0-9]+ of its names do not\)"):
         published_network(content, of_mmnas, "mcan.pkl")
@@ -89,9 +89,9 @@ def test_what_is_hostile_or_cut_short_is_refused(tmp_path):
 def test_val_of_a_published_checkpoint(tiny_data, tiny_data_settings, tmp_path):
     arrays, _ = mcan()
     sizes, settings = tiny_data.sizes, Settings(data=tiny_data_settings, space=MCANSettings(), network=tiny_network())
-    fields = settings.space_for(sizes)
-    network = Architecture(space=fields, choices={}).network()
-    by_ours = {renamed(name, MCAN_NAMES): name for name in names_at(fields.backbone.layers, arrays)}
+    space = settings.space_for(sizes)
+    network = Architecture(space=space, choices={}).network()
+    by_ours = {renamed(name, MCAN_NAMES): name for name in names_at(space.backbone.layers, arrays)}
     weights = {by_ours[name]: weight for name, weight in network.state_dict().items()}
     file = tmp_path / "settings.yml"
     file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))

@@ -18,7 +18,7 @@ from trainer.strategies.snas import Snas
 from trainer.supernet.choices import at_sample
 
 
-def fields_like(arrays, config, backbone, encoder) -> Space:
+def space_like(arrays, config, backbone, encoder) -> Space:
     network = reference.network_settings(config, channel_dropout=config["MASK_DROP_R"])
     data = reference.data_sizes(arrays)
     dropout = {"input_dropout": config["RNN_INP_DR_R"], "hidden_dropout": config["RNN_HID_DR_R"]}
@@ -49,14 +49,14 @@ def test_supernet_equals_the_reference():
         assert len(arrays[key]) == len(labels(stream, nodes))
     choices = {label: order[arrays[key][row].argmax()] for label, (key, row, order) in rows.items()}
 
-    space = fields_like(
+    space = space_like(
         arrays,
         config,
         StackedSettings(edges="all", cells=config["ATT_LAYER"], nodes=config["ATT_STEP"]),
         RecurrentSettings(edges="all", nodes=config["RNN_STEP"], resample="step"),
     )
     supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(space.build()).double().eval()
-    absent = supernet.load_state_dict(reference.state(arrays, reference.SEED_NAMES), strict=False)
+    absent = supernet.load_state_dict(reference.state(arrays, reference.NAS_VQA_NAMES), strict=False)
     assert not absent.unexpected_keys
     assert all(name.endswith("_arch_alpha") for name in absent.missing_keys)
 
@@ -68,7 +68,7 @@ def test_supernet_equals_the_reference():
     torch.testing.assert_close(loss, torch.from_numpy(arrays["loss"]), rtol=1e-10, atol=0)
 
     gradients = {name: p.grad for name, p in supernet.named_parameters() if not name.endswith("_arch_alpha")}
-    expected = reference.state(arrays, reference.SEED_NAMES, "grad")
+    expected = reference.state(arrays, reference.NAS_VQA_NAMES, "grad")
     assert gradients.keys() == expected.keys()
     # The norm of a node whose edges are all `none` multiplies gradients by 316, and the noise where they are zero.
     noise = 1e-10 * max(1.0, *(gradient.abs().max().item() for gradient in expected.values()))
@@ -91,9 +91,9 @@ def test_supernet_equals_the_reference():
 def test_network_of_a_printed_genotype_equals_the_reference():
     arrays, config = reference.load("seed_genotype_net.npz")
     genotype = Genotype.parse(str(arrays["genotype"]))
-    space = fields_like(arrays, config, *genotype.spaces(cells=config["ATT_LAYER"]))
+    space = space_like(arrays, config, *genotype.spaces(cells=config["ATT_LAYER"]))
     network = Architecture(space=space, choices=genotype.choices).network().double().eval()
-    network.load_state_dict(reference.state(arrays, reference.SEED_NAMES))
+    network.load_state_dict(reference.state(arrays, reference.NAS_VQA_NAMES))
     answer = network(*batch_of(arrays)).sigmoid()
     torch.testing.assert_close(answer, torch.from_numpy(arrays["probability"]), rtol=1e-8, atol=1e-10)
 

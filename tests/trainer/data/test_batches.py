@@ -280,8 +280,8 @@ def test_trimming_changes_no_result(tiny_data, untrimmed_data, space):
 
 def test_trimming_changes_no_answer(tiny_data, untrimmed_data, monkeypatch):
     monkeypatch.setattr("trainer.evaluation.evaluate.BATCH", 10)
-    fields = space_of(tiny_data, StackedSettings(edges="all", nodes=3))
-    network = Architecture(space=fields, choices=fields.random_choices(2)).network().double().eval()
+    space = space_of(tiny_data, StackedSettings(edges="all", nodes=3))
+    network = Architecture(space=space, choices=space.random_choices(2)).network().double().eval()
     with torch.no_grad():  # a new network has one answer to everything
         network.classifier.bias -= answer_logits(network, tiny_data.val[range(24)]).mean(0)
     given = answers(network, tiny_data.val)
