@@ -11,7 +11,8 @@ import yaml
 from experiment.start import without_collector
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import tiny_network
-from trainer.data.digits import DigitsSettings, generate
+from trainer.data.digits.generate import generate
+from trainer.data.digits.settings import DigitsSettings
 
 TRIAL = """
 import json, sys

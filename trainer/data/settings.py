@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from trainer.data.answers import AccuracyVariant
-from trainer.data.digits import DigitsSettings, split_files
+from trainer.data.digits.settings import DigitsSettings, split_files
 
 T = TypeVar("T")
 

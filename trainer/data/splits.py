@@ -6,7 +6,7 @@ from itertools import chain
 
 from model_space.errors import InputError
 from model_space.sizes import DataSizes
-from trainer.data.digits import generate
+from trainer.data.digits.generate import generate
 from trainer.data.questions import UNTYPED, one_release, read_annotations, read_questions
 from trainer.data.settings import DataSettings, SplitSettings
 from trainer.data.vectors import WordVectors, word_vectors

@@ -9,8 +9,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from model_space.errors import InputError
-from trainer.data import digits
-from trainer.data.digits import MIXES, SPLITS, DigitsSettings, generate, split_sources
+from trainer.data.digits.annotators import WORDS
+from trainer.data.digits.generate import generate, split_sources
+from trainer.data.digits.mixes import MIXES
+from trainer.data.digits.settings import SPLITS, DigitsSettings
 from trainer.data.settings import DataSettings
 from trainer.data.splits import make_data
 
@@ -58,7 +60,7 @@ def test_splits_share_no_source_digit(made):
 
 
 def test_ten_answers_of_which_most_are_the_true_one(made):
-    as_digit = {word: str(number) for number, word in digits.WORDS.items()}
+    as_digit = {word: str(number) for number, word in WORDS.items()}
     for annotation in read(made, "train")[1]:
         given = [as_digit.get(each["answer"], each["answer"]) for each in annotation["answers"]]
         assert [each["answer_id"] for each in annotation["answers"]] == list(range(1, 11))

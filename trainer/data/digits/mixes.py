@@ -1,0 +1,80 @@
+"""What the embedded data shows and asks, and how often."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.data.digits.forms import FORMS, Form
+from trainer.data.digits.scenes import Scene
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is shown and asked, and how often."""
+
+    kinds: int
+    """The digits that are shown are 0 to kinds - 1."""
+    crowding: float
+    """How many scenes have n + 1 digits for each scene that has n."""
+    negatives: float
+    """The share of regions that are shown as a photographic negative."""
+    forms: dict[str, float]
+    """The share of each form of question, by its name, relative to the others."""
+
+
+# Few kinds, few regions and questions that bind one word to one region let learning take off early. Half of the
+# questions need two regions at once.
+MIXES = {
+    "quick": Mix(
+        kinds=5,
+        crowding=0.65,
+        negatives=0.25,
+        forms={
+            "is there": 1,
+            "which corner": 1,
+            "small or large": 1,
+            "which digit is the": 0.5,
+            "how many of the digits": 0.5,
+            "is another": 2,
+            "are same": 2.5,
+        },
+    ),
+    "hard": Mix(kinds=10, crowding=0.85, negatives=0.25, forms=dict.fromkeys(FORMS, 1)),
+}
+
+
+class Asker:
+    """Samples questions about one scene after another so that, in each form, every answer comes about equally often.
+
+    Args:
+        mix: Which forms are asked, and how often.
+        rng: The source of random numbers.
+    """
+
+    def __init__(self, mix: Mix, rng: np.random.Generator):
+        self.mix = mix
+        self.rng = rng
+        # How often each form, each answer of a form, and each question with its answer has been asked.
+        self.of_form: Counter[str] = Counter()
+        self.of_answer: Counter[tuple[str, str]] = Counter()
+        self.of_question: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, scene: Scene, n: int) -> list[tuple[Form, str, str]]:
+        """Returns n different questions about a scene, or all if it has fewer, as form, question and true answer."""
+        possible = {name: list(FORMS[name].questions(scene)) for name in self.mix.forms}
+        asked: list[tuple[Form, str, str]] = []
+        while len(asked) < n and (names := [name for name in possible if possible[name]]):
+            # Takes the form that is furthest behind its share, and of it the answer, then the question, asked least.
+            name = min(names, key=lambda name: self.of_form[name] / self.mix.forms[name])
+            ties = self.rng.random(len(possible[name]))
+            rank = [
+                (self.of_answer[name, answer], self.of_question[question, answer], tie)
+                for (question, answer), tie in zip(possible[name], ties, strict=True)
+            ]
+            question, answer = possible[name].pop(rank.index(min(rank)))
+            self.of_form[name] += 1
+            self.of_answer[name, answer] += 1
+            self.of_question[question, answer] += 1
+            asked.append((FORMS[name], question, answer))
+        return asked

@@ -1,0 +1,48 @@
+"""The settings of the embedded data, and its files."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 4
+"""The version of what is generated. It goes up whenever the same settings give other bytes."""
+SPLITS = {"train": ("train2014", 0.6), "val": ("val2014", 0.2), "test": ("test2015", 0.2)}
+"""The name of each split's files, and its share of the source digits."""
+
+
+class DigitsSettings(BaseModel):
+    """What the embedded data is made from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path
+    """Where the data is, or is made."""
+    mix: Literal["quick", "hard"] = "quick"
+    """How often each form of question is asked: `quick` is learned in minutes, `hard` is for studies."""
+    seed: int = Field(0, ge=0)
+    """The random seed of scenes, questions and answers."""
+    train_scenes: int = Field(4000, ge=1)
+    """The number of scenes of the training split."""
+    val_scenes: int = Field(600, ge=1)
+    """The number of scenes of the validation split."""
+    test_scenes: int = Field(800, ge=1)
+    """The number of scenes of the test split."""
+    questions_per_scene: int = Field(12, ge=1, le=999)
+    """The number of questions about a scene, unless fewer can be asked."""
+
+    def stated(self) -> dict[str, Any]:
+        """Returns everything on which the bytes of the data depend, as it is in ``digits.json``."""
+        return {"format": FORMAT, **self.model_dump(exclude={"folder"})}
+
+
+def split_files(folder: Path) -> dict[str, dict[str, Path]]:
+    """Returns the files of the embedded data in a folder: split → ``questions``, ``annotations`` and ``features``."""
+    return {
+        split: {
+            "questions": folder / f"v2_OpenEnded_mscoco_{name}_questions.json",
+            "annotations": folder / f"v2_mscoco_{name}_annotations.json",
+            "features": folder / name,
+        }
+        for split, (name, _) in SPLITS.items()
+    }
