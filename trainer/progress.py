@@ -110,7 +110,7 @@ class LossMonitor(Callback):
 
 def question_ids(loader: DataLoader, epoch: int, place: int) -> list[int]:
     """The questions of a batch of an epoch."""
-    dataset, rows = loader.dataset, loader.sampler.part(epoch, place)
+    dataset, rows = loader.dataset, loader.sampler.micro_batch(epoch, place)
     if isinstance(dataset, Subset):
         dataset, rows = dataset.dataset, [dataset.indices[row] for row in rows]
     return [dataset.question_ids[row] for row in rows]

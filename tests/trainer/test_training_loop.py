@@ -84,7 +84,7 @@ def test_parts_and_shares_make_the_batches():
         parts = [part for share in shares for part in share[3 * place : 3 * place + 3]]
         assert {len(part) for part in parts} == {2}
         assert sorted(row for part in parts for row in part) == sorted(batch)
-    assert sorted(divided.part(4, 7)) == sorted(shares[0][7] + shares[1][7])
+    assert sorted(divided.micro_batch(4, 7)) == sorted(shares[0][7] + shares[1][7])
 
 
 def test_four_parts_of_a_batch_are_one_step(tiny_data, tmp_path):
@@ -158,7 +158,7 @@ class Poison:
 
 def poisoned(data, place: int):
     """The data with a poisoned question in the first epoch's batch of 16 at that place, and that batch's questions."""
-    rows = ShuffledBatches(data.train.lengths, 16, seed=0, drop_last=True).part(0, place)
+    rows = ShuffledBatches(data.train.lengths, 16, seed=0, drop_last=True).micro_batch(0, place)
     return replace(data, train=Poison(data.train, rows[3])), [data.train.question_ids[row] for row in rows]
 
 

@@ -1,12 +1,10 @@
-"""Answers as VQA counts them: one spelling for answers that mean the same, and soft targets from ten people.
+"""Answers as VQA counts them: one spelling for answers that mean the same, and the targets of answers.
 
 The rules and word lists are those of the official evaluation (Antol et al., "VQA: Visual Question Answering",
-arXiv 1505.00468; https://visualqa.org/evaluation.html), quirks included, since results are compared by them.
+arXiv 1505.00468; https://visualqa.org/evaluation.html), also its quirks, since results are compared by them.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
@@ -45,43 +43,37 @@ CONTRACTIONS = dict(
 
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
 PERIOD = re.compile(r"\.(?!\d)")
-MOST_PERIODS = 32  # the official evaluation takes away no more than these, by a slip that became the standard
+MOST_PERIODS = 32
+"""The official evaluation removes no more periods than these, by a mistake that became the standard."""
 
 AccuracyVariant = Literal["official", "mcan"]
 """Which accuracy is reported: the official one, or that of mcan-vqa's evaluator."""
 
-SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)  # for 0, 1, 2, 3, and 4 or more equal answers of ten
+SOFT_TARGETS = (0.0, 0.3, 0.6, 0.9, 1.0)
+"""The targets of an answer that 0, 1, 2, 3, and 4 or more of ten people gave."""
 
 
 @lru_cache(maxsize=2**20)
 def normalise(answer: str) -> str:
-    """The answer without punctuation, articles and capitals; number words as digits, contractions as usual.
+    """Returns an answer in the spelling in which answers are compared.
 
-    A mark of punctuation goes if it stands beside a space somewhere in the answer, or if the answer holds a
-    number like ``1,000``; otherwise it becomes a space.
+    It has no punctuation, no articles and no capitals, number words are digits, and contractions have their apostrophe.
+    A punctuation mark is removed if it is beside a space anywhere in the answer, or if the answer has a number like
+    ``1,000``; otherwise it becomes a space.
 
-    >>> normalise("The dark-blue T-shirt!"), normalise("two"), normalise("1,000"), normalise("isnt it")
-    ('dark blue t shirt', '2', '1000', "isn't it")
+    Example:
+        >>> normalise("The dark-blue T-shirt!"), normalise("two"), normalise("1,000"), normalise("isnt it")
+        ('dark blue t shirt', '2', '1000', "isn't it")
     """
     words = (DIGITS.get(word, word) for word in without_punctuation(answer).lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def without_punctuation(answer: str) -> str:
-    """The first half of :func:`normalise`: what is left still has its articles and capitals."""
+    """Returns an answer without punctuation: the first half of :func:`normalise`."""
     has_number_with_comma = COMMA_IN_NUMBER.search(answer)
     replacements = {}
     for mark in PUNCTUATION:
         goes = has_number_with_comma or f"{mark} " in answer or f" {mark}" in answer
         replacements[ord(mark)] = "" if goes else " "
     return PERIOD.sub("", answer.translate(replacements), count=MOST_PERIODS)
-
-
-def soft_targets(answers: Iterable[str]) -> dict[str, float]:
-    """What a network should give each answer, from the answers of ten people: normalised answer → target.
-
-    The target is about the official accuracy of the answer: 0.3 for each person who gave it, 1 from four on.
-    Answers that nobody gave are left out: their target is 0.
-    """
-    counts = Counter(map(normalise, answers))
-    return {answer: SOFT_TARGETS[min(count, 4)] for answer, count in counts.items()}

@@ -1,6 +1,6 @@
 """Which questions make a batch, and in which order the batches come.
 
-A batch is padded to its longest row. Batches of images with similar numbers of regions are padded little.
+A batch is padded to its longest row. Where the images of a batch have similar numbers of regions, little is padded.
 """
 
 from collections.abc import Iterator
@@ -11,67 +11,89 @@ from numpy.typing import ArrayLike
 from torch.utils.data import Sampler
 
 WINDOW = 32
-"""batches that are sorted together: with fewer there is more padding, with more the same questions meet more often"""
+"""The number of batches that are sorted together. If it is smaller, there is more padding; if it is larger, the same
+questions meet more often."""
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of the places 0 to n - 1 in shuffled buckets, each place once an epoch.
+    """Samples batches of the rows 0 to n - 1, each row once an epoch, with rows of similar lengths in a batch.
 
-    An epoch is a random permutation, cut into windows of about ``WINDOW`` batches. Each window is sorted by length and
-    cut into batches, and the batches of all windows are shuffled: which lengths come early and which late is chance.
-    Where all lengths are equal this is a plain shuffle.
+    An epoch is a random permutation, cut into windows of about :data:`WINDOW` batches. Each window is sorted by length
+    and cut into batches, and the batches of all windows are shuffled, so that lengths come in a random order. If all
+    lengths are equal, this is a plain shuffle.
 
-    The order depends on the seed and the epoch alone, so a run that goes on from a checkpoint sees the order that it
-    would have seen. Lightning calls :meth:`set_epoch` where this is the ``sampler`` of a loader (of a
-    ``batch_sampler`` it would not); a loop of one's own has to, or every epoch has the same order.
-
-    A batch is given in one part, or in several for a step of accumulated gradients; of each part a process of several
-    gets its share. Both take every n-th place, so that parts and shares have similar lengths too.
+    The order depends only on the seed and the epoch, so that a resumed run sees the same order. Lightning calls
+    :meth:`set_epoch` if this is the ``sampler`` of a loader (not if it is the ``batch_sampler``). A loop of one's own
+    has to call it, or every epoch has the same order.
 
     Args:
-        lengths: of the rows, ``(n,)``.
-        drop_last: leave out the questions that do not fill a batch, others in each epoch; else one batch is smaller.
+        lengths: The length of each row (n,).
+        batch_size: The number of rows of a batch.
+        seed: The random seed.
+        drop_last: Whether the rows that do not fill a batch, others in each epoch, are left out; else one batch is
+            smaller.
+
+    Example:
+        >>> batches = ShuffledBatches([3, 7, 3, 7], batch_size=2, seed=0)
+        >>> sorted(sorted(batch) for batch in batches)
+        [[0, 2], [1, 3]]
     """
 
     def __init__(self, lengths: ArrayLike, batch_size: int, seed: int, drop_last: bool = False):
         self.lengths = np.asarray(lengths)
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
-        self.parts, self.rank, self.ranks = 1, 0, 1
+        self.micro_batches, self.rank, self.processes = 1, 0, 1
         self.epoch, self.start = 0, 0
 
-    def divide(self, parts: int, rank: int = 0, ranks: int = 1) -> None:
-        """Gives each batch in so many parts, and of each part the share of one process of several."""
-        self.parts, self.rank, self.ranks = parts, rank, ranks
+    def divide(self, micro_batches: int, rank: int = 0, processes: int = 1) -> None:
+        """Gives each batch as several micro-batches, and of each of them the share of one process.
+
+        Micro-batches and shares take every n-th row, so that they have similar lengths too.
+
+        Args:
+            micro_batches: The number of micro-batches of a batch.
+            rank: The rank of this process.
+            processes: The number of processes.
+        """
+        self.micro_batches, self.rank, self.processes = micro_batches, rank, processes
 
     def set_epoch(self, epoch: int, start: int | None = None) -> None:
-        """Chooses the epoch, and how many of its parts are left out because an earlier run has had them.
+        """Chooses the epoch.
 
-        The same epoch once more, without ``start``, goes on leaving them out.
+        Args:
+            epoch: The epoch, from 0.
+            start: The number of its micro-batches that are left out, because an earlier run has had them. If it is not
+                given, it stays as it is for the same epoch, and is 0 for another one.
         """
         if start is not None or epoch != self.epoch:
             self.start = start or 0
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.parts * self._count
+        return self.micro_batches * self._count
 
     def __iter__(self) -> Iterator[list[int]]:
-        for part in islice(self._parts(self.epoch), self.start, None):
-            yield part[self.rank :: self.ranks]
+        for micro_batch in islice(self._micro_batches(self.epoch), self.start, None):
+            yield micro_batch[self.rank :: self.processes]
 
-    def part(self, epoch: int, place: int) -> list[int]:
-        """What came at a place of an epoch, the shares of all processes together."""
-        return next(islice(self._parts(epoch), place, None))
+    def micro_batch(self, epoch: int, position: int) -> list[int]:
+        """Returns the rows of a micro-batch, the shares of all processes together.
+
+        Args:
+            epoch: The epoch, from 0.
+            position: The position of the micro-batch in the epoch, from 0.
+        """
+        return next(islice(self._micro_batches(epoch), position, None))
 
     @property
     def _count(self) -> int:
         whole, rest = divmod(len(self.lengths), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def _parts(self, epoch: int) -> Iterator[list[int]]:
+    def _micro_batches(self, epoch: int) -> Iterator[list[int]]:
         for batch in self._batches(epoch):
-            for part in range(self.parts):
-                yield batch[part :: self.parts]
+            for number in range(self.micro_batches):
+                yield batch[number :: self.micro_batches]
 
     def _batches(self, epoch: int) -> Iterator[list[int]]:
         generator, batches = np.random.default_rng((self.seed, epoch)), self._count
@@ -84,9 +106,13 @@ class ShuffledBatches(Sampler[list[int]]):
 
 
 def longest_first(lengths: ArrayLike, batch_size: int) -> list[list[int]]:
-    """Batches of the places 0 to n - 1 in the order of their lengths; where these are equal, in order.
+    """Returns batches of the rows 0 to n - 1 by falling length, and rows of equal length in order.
 
-    The longest comes first: if it does not fit into memory this shows at once, and where it fits the others do.
+    The longest batch comes first: if it fits into memory, all others do.
+
+    Args:
+        lengths: The length of each row (n,).
+        batch_size: The number of rows of a batch.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     return [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]

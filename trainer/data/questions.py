@@ -1,7 +1,7 @@
 """Questions and annotations in the JSON files of VQA-v2 (https://visualqa.org/download.html).
 
-Read as well: VQA v1's open-ended files, of the same form, and Visual Genome's as mcan-vqa takes them, whose annotations
-have no types and fewer answers or one answer ten times.
+Also read are the files of VQA v1's open-ended task, in the same form, and those of Visual Genome in the form of
+mcan-vqa, whose annotations have no types and fewer answers, or one answer ten times.
 """
 
 import mmap
@@ -18,11 +18,12 @@ from model_space.files import read_json
 
 ANSWER_TYPES = ("yes/no", "number", "other")
 UNTYPED = "untyped"
-"""the type of Visual Genome's questions and answers"""
-PEOPLE = 10  # who answered each question
+"""The type that the questions and answers of Visual Genome get."""
+PEOPLE = 10
+"""The number of people who answered each question."""
 
 RELEASES = {"v1": 10, "v2": 1000}
-"""VQA's release → what it multiplies an image's id with to number the questions about the image"""
+"""The factor by which each release of VQA multiplies the id of an image to number the questions about it."""
 
 QUESTION_FIELDS = {"question_id": int, "image_id": int, "question": str}
 ANNOTATION_FIELDS = {
@@ -36,13 +37,14 @@ ANNOTATION_FIELDS = {
 
 
 class Mistake(NamedTuple):
-    """What is wrong in a file."""
+    """A mistake in a file."""
 
     what: str
+    """What is wrong."""
     where: str = ""
-    """the entry, or the first three of several"""
+    """The entry, or the first three of several."""
     count: int | None = None
-    """of several"""
+    """The number of entries, if there are several."""
 
     def __str__(self) -> str:
         if self.count is not None:
@@ -51,10 +53,13 @@ class Mistake(NamedTuple):
 
 
 def read_questions(path: str | Path) -> list[dict]:
-    """The ``questions`` of a file: dicts with ``question_id``, ``image_id`` (int), and ``question`` (str).
+    """Reads a file of questions.
+
+    Returns:
+        Dictionaries with ``question_id`` and ``image_id`` (int), and ``question`` (str).
 
     Raises:
-        InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
+        InputError: If the file cannot be read, is of another kind, lacks a field or has an id twice.
     """
     entries = load_entries(path, "questions")
     for mistake in question_mistakes(entries):
@@ -63,15 +68,18 @@ def read_questions(path: str | Path) -> list[dict]:
 
 
 def read_annotations(path: str | Path) -> list[dict]:
-    """The ``annotations`` of a file: dicts with ``question_id``, ``image_id`` (int),
-    ``question_type``, ``answer_type``, ``multiple_choice_answer`` (str), and ``answers``, ten dicts with
-    ``answer`` (str) and nothing else, which equal answers share.
+    """Reads a file of annotations.
 
-    Where no annotation of the file has types, as in Visual Genome's, both are :data:`UNTYPED`, and one to ten answers
-    will do.
+    If no annotation of the file has types, as in that of Visual Genome, all types are :data:`UNTYPED`, and one to ten
+    answers are allowed.
+
+    Returns:
+        Dictionaries with ``question_id`` and ``image_id`` (int); ``question_type``, ``answer_type`` and
+        ``multiple_choice_answer`` (str); and ``answers``, ten dictionaries with ``answer`` (str) alone. Equal answers
+        share one dictionary.
 
     Raises:
-        InputError: no such file, no JSON, another kind of file, a field missing, an id twice.
+        InputError: If the file cannot be read, is of another kind, lacks a field or has an id twice.
     """
     entries = load_entries(path, "annotations")
     for mistake in annotation_mistakes(entries):
@@ -80,15 +88,15 @@ def read_annotations(path: str | Path) -> list[dict]:
 
 
 def load_entries(path: str | Path, kind: str) -> list:
-    """The list under the key ``kind`` of a JSON file, at least one entry, of any form.
+    """Reads the list under the key ``kind`` of a JSON file, without a check of its entries.
 
     Raises:
-        InputError: there is none.
+        InputError: If the file cannot be read, or has no such list, or an empty one.
     """
     shared: dict[str, dict] = {}
 
     def answer_alone(entry: dict) -> dict:
-        """Four million answers with a dictionary each would take more than a gigabyte."""
+        """Shares the dictionaries of equal answers: four million dictionaries would take more than a gigabyte."""
         answer = entry.get("answer")
         return shared.setdefault(answer, {"answer": answer}) if isinstance(answer, str) else entry
 
@@ -115,12 +123,14 @@ def load_entries(path: str | Path, kind: str) -> list:
 
 
 def question_mistakes(entries: list) -> Iterator[Mistake]:
+    """Yields what is wrong with the entries of a file of questions."""
     whole = yield from _wrong_fields(entries, "questions", QUESTION_FIELDS)
     if whole:
         yield from _ids_twice(entries)
 
 
 def annotation_mistakes(entries: list) -> Iterator[Mistake]:
+    """Yields what is wrong with the entries of a file of annotations."""
     whole = yield from _wrong_fields(entries, "annotations", ANNOTATION_FIELDS)
     if whole:
         yield from _ids_twice(entries)
@@ -130,11 +140,12 @@ def annotation_mistakes(entries: list) -> Iterator[Mistake]:
 
 
 def has_fields(entry: Any, fields: dict[str, type]) -> bool:
+    """Returns whether an entry has all fields, each of its type."""
     return isinstance(entry, dict) and all(type(entry.get(field)) is kind for field, kind in fields.items())
 
 
 def _wrong_fields(entries: list, kind: str, fields: dict[str, type]) -> Generator[Mistake, None, bool]:
-    """Returns whether every entry has every field."""
+    """Yields what is wrong with the fields of entries, and returns whether every entry has every field."""
     whole = True
     for place, entry in enumerate(entries):
         for field, kind_of_value in fields.items():
@@ -169,10 +180,10 @@ def _wrong_answers(annotation: dict) -> Iterator[str]:
 def matched(
     questions: list[dict], questions_path: str | Path, annotations: list[dict], annotations_path: str | Path
 ) -> list[dict]:
-    """The annotations in the order of their questions.
+    """Returns annotations in the order of their questions.
 
     Raises:
-        InputError: a question without annotation, an annotation without question, or one about another image.
+        InputError: If a question has no annotation, an annotation has no question, or the two are about two images.
     """
     for mistake in pairing_mistakes(questions, questions_path, annotations, annotations_path):
         raise InputError(f"{questions_path} and {annotations_path} do not belong together: {mistake}")
@@ -183,12 +194,12 @@ def matched(
 def pairing_mistakes(
     questions: list[dict], questions_path: str | Path, annotations: list[dict], annotations_path: str | Path
 ) -> Iterator[Mistake]:
-    """Questions without annotation, annotations without question, pairs about two images."""
+    """Yields questions without annotation, annotations without question, and pairs that are about two images."""
     asked = {question["question_id"]: question["image_id"] for question in questions}
     answered = {annotation["question_id"]: annotation["image_id"] for annotation in annotations}
     missing, extra = asked.keys() - answered.keys(), answered.keys() - asked.keys()
     if len(missing) == len(asked):
-        # By its ids, since a file of v1 may have the name of one of v2, and by its head, since ids do not tell a split.
+        # The ids tell the release, since files of v1 and v2 may have one name. They do not tell the split.
         releases = release(asked.items()), release(answered.items())
         splits = split_name(questions_path), split_name(annotations_path)
         for kind, (first, second) in {"release": releases, "split": splits}.items():
@@ -208,10 +219,10 @@ def pairing_mistakes(
 
 
 def release(ids: Iterable[tuple[int, int]]) -> str | None:
-    """The release of VQA that numbers questions like these, ``v1`` or ``v2``; None for other data.
+    """Returns the release of VQA that numbers questions in this way, ``v1`` or ``v2``, or None for other data.
 
     Args:
-        ids: the id of each question and of its image.
+        ids: The id of each question and of its image.
     """
     ids = list(ids)
     for name, factor in RELEASES.items():
@@ -221,13 +232,13 @@ def release(ids: Iterable[tuple[int, int]]) -> str | None:
 
 
 def one_release(ids: Mapping[Path, Iterable[tuple[int, int]]]) -> None:
-    """Refuses VQA v1 beside v2, which ask some of the same questions about the same images.
+    """Refuses VQA v1 together with v2, which have some of their questions in common.
 
     Args:
-        ids: questions file → the id of each question and of its image.
+        ids: For each file of questions, the id of each question and of its image.
 
     Raises:
-        InputError: one file is of v1 and another of v2.
+        InputError: If one file is of v1 and another of v2.
     """
     of_release = {release(of_file): path for path, of_file in ids.items()}
     if RELEASES.keys() <= of_release.keys():
@@ -237,15 +248,22 @@ def one_release(ids: Mapping[Path, Iterable[tuple[int, int]]]) -> None:
 
 
 def split_name(path: str | Path) -> str | None:
-    """``data_subtype`` of a file, such as ``train2014``, if it has one: it may stand before or after the entries."""
+    """Returns the ``data_subtype`` of a file, such as ``train2014``, or None; it may be anywhere in the file."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         found = re.search(rb'"data_subtype"\s*:\s*"([^"]*)"', content)
         return found[1].decode(errors="replace") if found else None
 
 
 def first_three(ids: Collection[int]) -> str:
+    """Returns the three smallest ids as text, for a message.
+
+    Example:
+        >>> first_three({7, 3, 9, 1})
+        '1, 3, 7, ...'
+    """
     return ", ".join(map(str, islice(sorted(ids), 3))) + (", ..." if len(ids) > 3 else "")
 
 
 def short(value: Any) -> str:
+    """Returns a value in few letters, for a message."""
     return "missing" if value is None else reprlib.repr(value)

@@ -1,4 +1,4 @@
-"""Word vectors that the embedding of words starts from, such as GloVe's, read by spaCy."""
+"""Word vectors with which the embedding of words starts, such as those of GloVe, read by spaCy."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +18,11 @@ class WordVectors(NamedTuple):
     """A vector for each of W words."""
 
     vectors: Tensor
-    """(W, D) float32; zero for padding and for a word that has none."""
+    """The vectors (W, D), float32; zero for padding and for a word that has none."""
     found: int
-    """How many words have one, padding and the unknown word aside."""
+    """The number of words that have a vector, without padding and the unknown word."""
     source: str
+    """The pipeline or folder from which they are."""
 
     def __str__(self) -> str:
         words, width = self.vectors.shape
@@ -29,18 +30,19 @@ class WordVectors(NamedTuple):
 
 
 def word_vectors(vocabulary: Vocabulary, source: str) -> WordVectors:
-    """The vectors of a vocabulary's words.
+    """Returns the vectors of a vocabulary's words.
 
-    As in mcan-vqa, a word that spaCy's tokeniser parts (``whats``: ``what``, ``s``) has the mean of its parts.
+    As in mcan-vqa, a word that spaCy's tokeniser splits (``whats``: ``what``, ``s``) has the mean of its parts.
 
     Args:
-        source: an installed pipeline with vectors, or a folder made by ``spacy init vectors``.
+        vocabulary: The words.
+        source: An installed pipeline with vectors, or a folder made by ``spacy init vectors``.
 
     Raises:
-        InputError: there is no such pipeline, or it has no vectors, or none for these words.
+        InputError: If there is no such pipeline, or it has no vectors, or none for these words.
     """
     pipeline = load_pipeline(source)
-    # Half an emoji is a character that spaCy cannot encode.
+    # spaCy cannot encode half of a surrogate pair, as of an emoji that was cut in two.
     docs = [pipeline.make_doc(word.encode(errors="replace").decode()) for word in vocabulary.words]
     found = sum(doc.has_vector for doc in docs[len(FIRST_WORDS) :])
     if not found:
@@ -54,15 +56,15 @@ def word_vectors(vocabulary: Vocabulary, source: str) -> WordVectors:
 
 
 def load_pipeline(source: str) -> "Language":
-    """The tokeniser and the vectors of a pipeline, without what else it does to a text.
+    """Loads the tokeniser and the vectors of a pipeline, without its other components.
 
     Raises:
-        InputError: there is no such pipeline, or it has no vectors.
+        InputError: If there is no such pipeline, or it has no vectors.
     """
     where = f"data.word_vectors: {source}"
     if find_spec("spacy") is None:
         raise InputError(f"{where}: needs spaCy: python -m pip install spacy")
-    import spacy  # takes a second: only who has asked for vectors waits
+    import spacy  # takes a second, and so is imported only where vectors are used
 
     folder = Path(source)
     if not spacy.util.is_package(source) and not folder.exists():
@@ -73,7 +75,7 @@ def load_pipeline(source: str) -> "Language":
         )
     try:
         pipeline = spacy.load(source, config={"nlp": {"pipeline": []}})
-    except Exception as error:  # as many kinds as there are files in the folder
+    except Exception as error:  # spaCy has an error of its own for each file in the folder
         raise InputError(
             f"{where}: spaCy cannot read it, expected what spacy init vectors makes: {' '.join(str(error).split())}"
         ) from None
@@ -87,10 +89,10 @@ def load_pipeline(source: str) -> "Language":
 
 @torch.no_grad()
 def start_embedding(network: nn.Module, words: WordVectors) -> None:
-    """Puts the vectors into a network's embedding, which training goes on from, as in mcan-vqa.
+    """Copies vectors into the embedding of a network, with which training then starts, as in mcan-vqa.
 
     Raises:
-        InputError: the embedding has another width.
+        InputError: If the embedding has another width.
     """
     weight = network.question_encoder.embedding.weight
     check_width(words, weight.shape[1])
@@ -98,10 +100,10 @@ def start_embedding(network: nn.Module, words: WordVectors) -> None:
 
 
 def check_width(words: WordVectors, embedding_dim: int) -> None:
-    """Holds the width of vectors against that of an embedding.
+    """Checks that vectors have the width of an embedding.
 
     Raises:
-        InputError: it is another.
+        InputError: If they have another width.
     """
     width = words.vectors.shape[1]
     if width != embedding_dim:

@@ -1,4 +1,4 @@
-"""The words that questions are made of, and the answers that a network chooses from."""
+"""The vocabulary: the words of questions, and the answers from which a network chooses."""
 
 import hashlib
 import json
@@ -13,24 +13,27 @@ from model_space.errors import InputError
 from model_space.files import read_json
 from trainer.data.answers import normalise
 
-PADDING, UNKNOWN = 0, 1  # the indices of the first two words
+PADDING, UNKNOWN = 0, 1
+"""The indices of the first two words."""
 FIRST_WORDS = ("PAD", "UNK")
+"""The first two words: padding, and every unknown word."""
 
 REMOVED = re.compile(r"[.,'!?\"()*#:;]")
 SEPARATING = re.compile(r"[-/]")
 
 
 def tokenise(question: str) -> list[str]:
-    """The question's words: lower case, no punctuation, parted at spaces, hyphens and slashes.
+    """Splits a question into words: in lower case, without punctuation, split at spaces, hyphens and slashes.
 
-    >>> tokenise("What's on the black-and-white dog?")
-    ['whats', 'on', 'the', 'black', 'and', 'white', 'dog']
+    Example:
+        >>> tokenise("What's on the black-and-white dog?")
+        ['whats', 'on', 'the', 'black', 'and', 'white', 'dog']
     """
     return SEPARATING.sub(" ", REMOVED.sub("", question.lower())).split()
 
 
 def words_of(questions: Iterable[dict]) -> tuple[str, ...]:
-    """The words of questions in the order met, behind those that stand for padding and for unknown words."""
+    """Returns :data:`FIRST_WORDS` and the words of questions, in the order in which they occur."""
     words = dict.fromkeys(FIRST_WORDS)
     for question in questions:
         words.update(dict.fromkeys(tokenise(question["question"])))
@@ -38,13 +41,14 @@ def words_of(questions: Iterable[dict]) -> tuple[str, ...]:
 
 
 def frequent_answers(annotations: Iterable[dict], min_count: int) -> tuple[str, ...]:
-    """Answers to ``min_count`` questions or more, by falling count, then by the alphabet.
+    """Returns the answers to at least ``min_count`` questions, by falling count, then by the alphabet.
 
-    An answer is counted where it is the ``multiple_choice_answer``, the one given most often by the ten. mcan-vqa
-    counts so too, on train2014 and val2014 with 9, and keeps the order met (3,129 answers, ``utils/proc_ansdict.py``).
+    The answer to a question is its ``multiple_choice_answer``, the one that most of the ten people gave. mcan-vqa
+    counts so too, on train2014 and val2014 with a minimum of 9, but keeps the order in which answers occur (3,129
+    answers, ``utils/proc_ansdict.py``).
 
     Raises:
-        InputError: no answer is that frequent.
+        InputError: If no answer is that frequent.
     """
     counts = Counter(normalise(annotation["multiple_choice_answer"]) for annotation in annotations)
     by_frequency = sorted(counts, key=lambda answer: (-counts[answer], answer))
@@ -56,12 +60,12 @@ def frequent_answers(annotations: Iterable[dict], min_count: int) -> tuple[str, 
 
 
 def read_answers(path: Path) -> tuple[str, ...]:
-    """The answers of mcan-vqa's ``answer_dict.json`` in its order, which its checkpoints have.
+    """Reads the answers of mcan-vqa's ``answer_dict.json``, in its order, which is also that of its checkpoints.
 
     The file is a list of two objects: answer → index, and index, as text, → answer.
 
     Raises:
-        InputError: no such file, or something else.
+        InputError: If the file cannot be read or has another form.
     """
     content = read_json(path, "a file of answers")
     if not (isinstance(content, list) and len(content) == 2 and all(isinstance(each, dict) for each in content)):
@@ -75,7 +79,7 @@ def read_answers(path: Path) -> tuple[str, ...]:
             )
         if normalise(answer) != answer:
             raise InputError(f"{path}: answers: {answer!r} is never met: normalised it is {normalise(answer)!r}")
-    in_order = tuple(sorted(index, key=index.get))
+    in_order = tuple(sorted(index, key=index.__getitem__))
     if not in_order or [index[answer] for answer in in_order] != list(range(len(answers))):
         raise InputError(
             f"{path}: answers: {len(index)} answers and {len(answers)} indices, expected 0, 1, 2, ... once"
@@ -85,61 +89,63 @@ def read_answers(path: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Word and answer lists; a word's or an answer's index is its place in the list.
+    """The words and answers of a network. The index of each is its position.
 
-    It belongs to a trained network, and so goes into its checkpoints: :meth:`to_dict`, :meth:`from_dict`.
+    A vocabulary belongs to a trained network and is in its checkpoints, as :meth:`to_dict` returns it.
+
+    Example:
+        >>> vocabulary = Vocabulary(("PAD", "UNK", "what", "is", "it"), ("yes", "no"))
+        >>> vocabulary.encode("What is this?", max_tokens=14)
+        [2, 3, 1]
     """
 
     words: tuple[str, ...]
-    """Word 0 stands for padding, word 1 for every unknown word."""
-
+    """The words, of which the first two are :data:`FIRST_WORDS`."""
     answers: tuple[str, ...]
-    """Normalised answers."""
-
-    @classmethod
-    def build(cls, questions: Iterable[dict], annotations: Iterable[dict], min_answer_count: int) -> "Vocabulary":
-        """The :func:`words_of` training questions and the :func:`frequent_answers` to them."""
-        return cls(words_of(questions), frequent_answers(annotations, min_answer_count))
+    """The normalised answers."""
 
     def encode(self, question: str, max_tokens: int) -> list[int]:
-        """Indices of the first ``max_tokens`` words; an empty list for a question without words."""
+        """Returns the indices of the first ``max_tokens`` words, an empty list for a question without words."""
         return [self.word_index.get(word, UNKNOWN) for word in tokenise(question)[:max_tokens]]
 
     @cached_property
     def word_index(self) -> dict[str, int]:
+        """The index of each word."""
         return {word: index for index, word in enumerate(self.words)}
 
     @cached_property
     def answer_index(self) -> dict[str, int]:
+        """The index of each answer."""
         return {answer: index for index, answer in enumerate(self.answers)}
 
     @property
     def digest(self) -> str:
-        """Tells vocabularies apart: a network means its answers by their places."""
+        """The SHA-256 of words and answers, which tells vocabularies apart."""
         return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Plain lists of strings, as a checkpoint may hold them."""
+        """Returns words and answers as plain lists, which a checkpoint can hold."""
         return {"words": list(self.words), "answers": list(self.answers)}
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Reads a JSON file of what :meth:`to_dict` gives.
+        """Reads a JSON file in the form that :meth:`to_dict` returns.
 
         Raises:
-            InputError: no such file, or something else.
+            InputError: If the file cannot be read or has another form.
         """
         return cls.from_dict(read_json(path, "a vocabulary"), str(path))
 
     @classmethod
     def from_dict(cls, state: dict[str, list[str]], where: str) -> "Vocabulary":
-        """What :meth:`to_dict` gave.
+        """Makes the vocabulary that :meth:`to_dict` returned.
 
         Args:
-            where: names the source in errors, such as a checkpoint's path.
+            state: The words and answers.
+            where: Names their origin in error messages, such as the path of a checkpoint.
 
         Raises:
-            InputError: it is something else.
+            InputError: If the state has another form.
         """
         lists = {}
         for key in ("words", "answers"):

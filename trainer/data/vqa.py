@@ -1,7 +1,7 @@
-"""Visual question answering in the file form of VQA-v2, as batches of tensors.
+"""A split of visual question answering, in the file form of VQA-v2, as batches of tensors.
 
-Three things make a split: a questions file and an annotations file (JSON, https://visualqa.org/download.html),
-and the images' features (:mod:`trainer.data.features`), of any width D and any numbers of regions.
+A split is a file of questions and a file of annotations (JSON, https://visualqa.org/download.html), and the features of
+the images (:mod:`trainer.data.features`), of any width D and any numbers of regions.
 """
 
 import copy
@@ -28,35 +28,35 @@ from trainer.data.vocabulary import PADDING, UNKNOWN, Vocabulary
 
 
 class Batch(NamedTuple):
-    """B questions with their images. N and T are those of the batch's longest row, and at least 1."""
+    """B questions with their images. N regions and T words are those of the longest row, at least 1."""
 
     regions: Tensor
-    """(B, N, D) in the type of the files, float32 or float16; zero where there is no region."""
+    """Features (B, N, D) in the type of the files, float32 or float16; zero where there is no region."""
     boxes: Tensor
-    """(B, N, 4) float32: x1, y1, x2, y2 in pixels, zero where there is no region."""
+    """Boxes (B, N, 4), float32: x1, y1, x2, y2 in pixels; zero where there is no region."""
     region_mask: Tensor
-    """(B, N) bool, true where there is a region."""
+    """Mask (B, N), bool: true where there is a region."""
     tokens: Tensor
-    """(B, T) int64 indices of words; 0 is padding, 1 an unknown word."""
+    """Indices of words (B, T), int64; 0 is padding, and 1 an unknown word."""
     token_mask: Tensor
-    """(B, T) bool, true where there is a word."""
+    """Mask (B, T), bool: true where there is a word."""
     targets: Tensor
-    """(B, A) float32 soft targets, 0 to 1; all zero without annotations."""
+    """Soft targets (B, A), float32, from 0 to 1; all zero if there are no annotations."""
 
 
 class Entries(NamedTuple):
-    """What the JSON files of a split hold."""
+    """The content of the JSON files of a split."""
 
     questions: list[dict]
     annotations: list[dict] | None
-    """in the order of the questions"""
+    """The annotations in the order of the questions; None if there is no file."""
 
     @classmethod
     def read(cls, questions: str | Path, annotations: str | Path | None) -> "Entries":
-        """Reads both.
+        """Reads a file of questions and one of annotations.
 
         Raises:
-            InputError: a file is missing, broken, or does not fit the other.
+            InputError: If a file is missing, broken, or does not fit the other.
         """
         asked = read_questions(questions)
         if annotations is None:
@@ -65,26 +65,47 @@ class Entries(NamedTuple):
 
 
 class VQADataset(Dataset):
-    """One split, a whole batch at a time: ``dataset[[3, 1, 4]]`` is a :class:`Batch`.
+    """The questions of a split, which are read by the batch: ``dataset[[3, 1, 4]]`` is a :class:`Batch`.
 
-    Of an image with more than ``max_regions`` regions the first are taken, of a question with more than
-    ``max_tokens`` words likewise. A question without any word is one unknown word: no row is all padding.
+    A question without any word becomes one unknown word, so that no row is all padding.
 
-    With ``trim`` a batch has as many regions as its longest row; without, always ``max_regions``.
+    Args:
+        questions: The JSON file of the questions.
+        annotations: The JSON file of the annotations, if there is one.
+        features: Folders of ``.npz`` files, or packed files, or one of them.
+        vocabulary: The words and answers of the network.
+        max_tokens: The number of words of a question that are read, the first ones.
+        max_regions: The number of regions of an image that are read, the first ones.
+        trim: Whether a batch has as many regions as its longest row; else it always has ``max_regions``.
+        workers: The number of worker processes that read batches ahead, if batches read files.
+        entries: The content of the two JSON files, if they have been read already.
 
     Raises:
-        InputError: a file is missing, broken, or does not fit the others.
+        InputError: If a file is missing, broken, or does not fit the others.
+
+    Example:
+        >>> from trainer.data.digits.generate import generate
+        >>> from trainer.data.digits.settings import DigitsSettings
+        >>> from trainer.data.settings import DataSettings
+        >>> from trainer.data.splits import load_split, load_vocabulary
+        >>> digits = DigitsSettings(folder=getfixture("tmp_path") / "digits", train_scenes=40, val_scenes=4)
+        >>> settings = DataSettings(digits=digits)
+        >>> _ = generate(digits)
+        >>> dataset = load_split(settings, settings.val, load_vocabulary(settings))
+        >>> dataset[[3, 1, 4]].tokens.shape[0], dataset.feature_size
+        (3, 69)
     """
 
     question_ids: array
+    """The id of each question."""
     image_ids: array
-    """The image of each question."""
+    """The id of each question's image."""
     feature_size: int
-    """D, the width of a region's features."""
+    """The number D of features of a region."""
     lengths: Tensor
-    """(Q,) int64, by question, the regions that its batch has at least."""
+    """The number of regions (Q,), int64, that the batch of each question has at least."""
     workers: int
-    """processes that read batches ahead; 0: batches read no file"""
+    """The number of worker processes that read batches ahead; 0 if batches read no file."""
 
     def __init__(
         self,
@@ -98,11 +119,11 @@ class VQADataset(Dataset):
         workers: int = 0,
         entries: Entries | None = None,
     ):
-        """``entries`` are what the first two files hold, where they were read already."""
         asked, answered = entries or Entries.read(questions, annotations)
         self.vocabulary = vocabulary
         self._files = [(questions, annotations)]
-        # Not lists: their numbers, each an object, would keep from the system much of the memory that JSON took.
+        # Arrays, not lists: their numbers would be objects of their own, in the midst of the memory that JSON took, and
+        # keep it from being returned to the system.
         self.question_ids = array("q", [question["question_id"] for question in asked])
         self.image_ids = array("q", [question["image_id"] for question in asked])
         self._tokens, self._token_counts = _encode([each["question"] for each in asked], vocabulary, max_tokens)
@@ -115,8 +136,8 @@ class VQADataset(Dataset):
         first_questions: dict[int, int] = {}
         for image_id, question_id in zip(self.image_ids, self.question_ids):
             first_questions.setdefault(image_id, question_id)
-        place = dict(zip(first_questions, range(len(first_questions))))
-        self._image_of_question = torch.tensor([place[image_id] for image_id in self.image_ids])
+        position = dict(zip(first_questions, range(len(first_questions))))
+        self._image_of_question = torch.tensor([position[image_id] for image_id in self.image_ids])
         paths = [Path(features)] if isinstance(features, str | Path) else features
         self._features = open_features(paths, first_questions, questions, max_regions)
         self.feature_size = self._features.feature_size
@@ -127,10 +148,10 @@ class VQADataset(Dataset):
 
     @classmethod
     def joined(cls, parts: Sequence["VQADataset"]) -> "VQADataset":
-        """The questions of several, one part after the other; all of one vocabulary.
+        """Returns the questions of several parts, one part after the other. All parts have the same vocabulary.
 
         Raises:
-            InputError: a question's id is in two of them, or features differ in width.
+            InputError: If the id of a question is in two of them, or their features differ in width.
         """
         whole = copy.copy(parts[0])
         whole._files = [file for part in parts for file in part._files]
@@ -160,19 +181,21 @@ class VQADataset(Dataset):
 
     @cached_property
     def annotations(self) -> list[dict] | None:
-        """In the order of the questions, for :class:`trainer.evaluation.vqa_accuracy.Evaluator`; None without a file.
+        """The annotations in the order of the questions, for the evaluation; None if a file is missing.
 
-        Read again when they are asked for: as dictionaries they would be most of the memory of a training.
+        They are read from the files when they are used first: kept from the start, they would be most of the memory of
+        a training.
         """
         if any(annotations is None for _, annotations in self._files):
             return None
-        return [*chain.from_iterable(Entries.read(*files).annotations for files in self._files)]
+        return [*chain.from_iterable(Entries.read(*files).annotations or () for files in self._files)]
 
     def __len__(self) -> int:
         return len(self.question_ids)
 
     @property
     def sizes(self) -> DataSizes:
+        """The sizes that a network for this data has."""
         return DataSizes(
             feature_size=self.feature_size,
             vocabulary_size=len(self.vocabulary.words),
@@ -180,7 +203,7 @@ class VQADataset(Dataset):
         )
 
     def __getitem__(self, indices: Collection[int]) -> Batch:
-        """The questions at these places, as one batch."""
+        """Returns the questions at some positions as one batch."""
         rows = torch.as_tensor(indices)
         images, most = self._image_of_question[rows], int(self.lengths[rows].max())
         regions, boxes = self._features.gather(images, most)
@@ -200,13 +223,15 @@ class VQADataset(Dataset):
 def loader(
     dataset: VQADataset | Subset, batch_size: int, *, seed: int | None = None, drop_last: bool = False
 ) -> DataLoader:
-    """Batches of similar lengths, shuffled afresh each epoch by ``seed``, or without one all by length, longest first.
+    """Returns a loader of batches whose questions have similar numbers of regions.
 
-    The places of its questions are in the loader's ``sampler``, batch by batch.
+    The positions of the questions are in the loader's ``sampler``, batch by batch.
 
     Args:
-        dataset: or a subset of one.
-        drop_last: leave out the shuffled questions that do not fill a batch.
+        dataset: The questions.
+        batch_size: The number of questions of a batch.
+        seed: The random seed by which each epoch is shuffled. Without one, the longest batches come first.
+        drop_last: Whether the shuffled questions that do not fill a batch are left out.
     """
     whole = dataset.dataset if isinstance(dataset, Subset) else dataset
     lengths = whole.lengths[dataset.indices] if isinstance(dataset, Subset) else whole.lengths
@@ -215,19 +240,19 @@ def loader(
     )
     return DataLoader(
         dataset,
-        batch_size=None,  # the sampler gives whole batches
+        batch_size=None,  # The sampler gives whole batches.
         sampler=batches,
         num_workers=whole.workers,
-        # Each pass over a loader draws a number: not from the generator of the training, which would then depend on
-        # how often a run was interrupted.
+        # Each pass over a loader draws a random number. If it came from the generator of the training, results would
+        # depend on how often a run is interrupted.
         generator=torch.Generator(),
-        # From pinned memory the copy to the device does not wait for the step before it.
+        # A copy from pinned memory to the device does not wait for the step before it.
         pin_memory=torch.cuda.is_available(),
     )
 
 
 def _encode(questions: list[str], vocabulary: Vocabulary, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Indices of words (Q, T) int32, padded, and numbers of words (Q,) int64, both at least 1 long."""
+    """Returns the indices of words (Q, T), int32, padded, and the numbers of words (Q,), int64, at least 1."""
     rows = [vocabulary.encode(question, max_tokens) or [UNKNOWN] for question in questions]
     counts = np.array([len(row) for row in rows])
     tokens = np.full((len(rows), counts.max()), PADDING, np.int32)
@@ -236,27 +261,26 @@ def _encode(questions: list[str], vocabulary: Vocabulary, max_tokens: int) -> tu
 
 
 def _encode_targets(annotations: list[dict] | None, questions: int, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Soft targets by question, as :func:`trainer.data.answers.soft_targets` has them: indices of answers (Q, K) int32
-    and targets (Q, K) float32.
+    """Returns the soft targets of all questions: indices of answers (Q, 10), int32, and their targets (Q, 10), float32.
 
-    Ten people give K ≤ 10 different answers, where a dense matrix would have some thousand columns.
-    Of a row's equal answers the first has the target, the others, as unknown answers, answer 0 and target 0.
+    A dense matrix would have some thousand columns, while ten people give at most ten different answers. Of equal
+    answers the first has the target. The others, and unknown answers, are answer 0 with target 0.
     """
     if annotations is None:
         return torch.zeros(questions, PEOPLE, dtype=torch.int32), torch.zeros(questions, PEOPLE)
-    numbers: dict[str, int] = {}  # of the answers as they were given
+    numbers: dict[str, int] = {}  # the number of each answer as it was given
     given = np.full((questions, PEOPLE), -1, np.int32)
     for row, annotation in enumerate(annotations):
         answers = [numbers.setdefault(each["answer"], len(numbers)) for each in annotation["answers"]]
         given[row, : len(answers)] = answers
     index_of = vocabulary.answer_index
     indices = np.array([index_of.get(normalise(answer), -1) for answer in numbers] + [-1], np.int32)
-    given = np.sort(indices[given], axis=1)  # equal answers are neighbours
-    first = np.diff(given, axis=1, prepend=-1) != 0  # and an unknown one is never the first
-    place, end = np.arange(PEOPLE, dtype=np.int8), np.int8(PEOPLE)
-    ends = np.where(first, place, end)
-    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]  # where the next answer begins, or this one
-    counts = np.hstack([ends[:, 1:], np.full((questions, 1), end)]) - place
+    given = np.sort(indices[given], axis=1)  # Equal answers become neighbours,
+    first = np.diff(given, axis=1, prepend=-1) != 0  # and an unknown answer is never the first.
+    position, end = np.arange(PEOPLE, dtype=np.int8), np.int8(PEOPLE)
+    ends = np.where(first, position, end)
+    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]  # where this answer or the next one begins
+    counts = np.hstack([ends[:, 1:], np.full((questions, 1), end)]) - position
     targets = np.array(SOFT_TARGETS, np.float32)[np.minimum(counts, 4)]
     targets[~first] = given[~first] = 0
     return torch.from_numpy(given), torch.from_numpy(targets)

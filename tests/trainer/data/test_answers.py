@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.paths import GOLDEN
-from trainer.data.answers import CONTRACTIONS, normalise, soft_targets
+from tests.helpers.vqa_targets import soft_targets
+from trainer.data.answers import CONTRACTIONS, normalise
 
 
 def test_normalisation_equals_the_reference():

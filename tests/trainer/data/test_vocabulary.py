@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from model_space.errors import InputError
 from tests.helpers.official import write_official
 from tests.helpers.paths import GOLDEN, ROOT
+from tests.helpers.vqa_targets import vocabulary_of
 from trainer.data.questions import read_annotations, read_questions
 from trainer.data.settings import DataSettings
 from trainer.data.splits import load_vocabulary
@@ -31,25 +32,25 @@ def test_indices_equal_the_reference():
 
 
 def test_words_are_in_the_order_met():
-    vocabulary = Vocabulary.build(QUESTIONS, annotations_of("yes"), min_answer_count=1)
+    vocabulary = vocabulary_of(QUESTIONS, annotations_of("yes"), min_answer_count=1)
     assert vocabulary.words == ("PAD", "UNK", "is", "it", "red", "a", "bus", "truck")
     assert vocabulary.encode("Is the truck red", 3) == [2, 1, 7]
 
 
 def test_answers_are_ordered_by_count_then_alphabet_and_counted_normalised():
     annotations = annotations_of("no", "Yes.", "b", "yes", "the two", "2", "c", "a dog")
-    assert Vocabulary.build(QUESTIONS, annotations, 2).answers == ("2", "yes")
-    assert Vocabulary.build(QUESTIONS, annotations[::-1], 1).answers == ("2", "yes", "b", "c", "dog", "no")
+    assert vocabulary_of(QUESTIONS, annotations, 2).answers == ("2", "yes")
+    assert vocabulary_of(QUESTIONS, annotations[::-1], 1).answers == ("2", "yes", "b", "c", "dog", "no")
 
 
 @pytest.mark.parametrize(("annotations", "most"), [(annotations_of("no", "yes", "no"), "'no', given 2"), ([], "none")])
 def test_no_answer_is_frequent_enough(annotations, most):
     with pytest.raises(InputError, match=f"^min_answer_count: 9 leaves no training answer.*{most}"):
-        Vocabulary.build(QUESTIONS, annotations, 9)
+        vocabulary_of(QUESTIONS, annotations, 9)
 
 
 def test_goes_through_a_plain_dict():
-    vocabulary = Vocabulary.build(QUESTIONS, annotations_of("yes"), 1)
+    vocabulary = vocabulary_of(QUESTIONS, annotations_of("yes"), 1)
     state = json.loads(json.dumps(vocabulary.to_dict()))
     assert Vocabulary.from_dict(state, "here") == vocabulary
 

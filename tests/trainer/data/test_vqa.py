@@ -16,7 +16,7 @@ from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers.tiny import space_of
 from tests.helpers.tiny_vqa import write_split
-from trainer.data.answers import soft_targets
+from tests.helpers.vqa_targets import soft_targets, vocabulary_of
 from trainer.data.features.npz import read_npz
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import VQADataset, read_annotations, read_questions
@@ -33,7 +33,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def vocabulary(files):
     questions, annotations = read_questions(files.questions), read_annotations(files.annotations)
-    return Vocabulary.build(questions[: N_QUESTIONS // 2], annotations, min_answer_count=1)
+    return vocabulary_of(questions[: N_QUESTIONS // 2], annotations, min_answer_count=1)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_long_questions_and_many_regions_lose_their_end(files, vocabulary, datas
 @pytest.mark.parametrize(("dtype", "feature_size"), [(np.float16, 5), (np.float32, 33)])
 def test_any_feature_width_in_half_or_single_precision(tmp_path, dtype, feature_size):
     files = write_split(tmp_path, "val2014", 3, 20, feature_size, seed=2, dtype=dtype)
-    vocabulary = Vocabulary.build(read_questions(files.questions), read_annotations(files.annotations), 1)
+    vocabulary = vocabulary_of(read_questions(files.questions), read_annotations(files.annotations), 1)
     dataset = VQADataset(*files, vocabulary)
     batch = dataset[[0, 1]]
     assert batch.regions.numpy().dtype == dtype and batch.regions.shape[2] == feature_size

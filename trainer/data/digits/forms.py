@@ -114,8 +114,8 @@ def are_same(scene: Scene) -> Asked:
 
 
 def more_often(scene: Scene) -> Asked:
-    """Asks which of two digits is there more often. Both are there, and their counts differ by one, so that the presence
-    of one of them does not give the answer away."""
+    """Asks which of two digits is there more often. Both are there, and their counts differ by one: the presence of one
+    of them does not give the answer away."""
     for a in scene.count:
         for b in scene.count:
             if abs(scene.count[a] - scene.count[b]) == 1:
