@@ -9,9 +9,10 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from model_space.errors import InputError
 from model_space.files import read_json
@@ -36,7 +37,8 @@ ANNOTATION_FIELDS = {
 }
 
 
-class Mistake(NamedTuple):
+@dataclass(frozen=True)
+class Mistake:
     """A mistake in a file."""
 
     what: str

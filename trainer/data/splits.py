@@ -121,7 +121,9 @@ def load_vocabulary(settings: DataSettings) -> Vocabulary:
     if settings.vocabulary is not None:
         return Vocabulary.load(settings.vocabulary)
     questions = chain.from_iterable(read_questions(part.questions) for part in settings.train_parts)
-    annotations = chain.from_iterable(read_annotations(part.annotations) for part in settings.train_parts)
+    annotations = chain.from_iterable(
+        read_annotations(each.annotations) for each in settings.train_parts if each.annotations
+    )
     return make_vocabulary(settings, questions, annotations)
 
 

@@ -94,7 +94,7 @@ def start_embedding(network: nn.Module, words: WordVectors) -> None:
     Raises:
         InputError: If the embedding has another width.
     """
-    weight = network.question_encoder.embedding.weight
+    weight = network.get_parameter("question_encoder.embedding.weight")
     check_width(words, weight.shape[1])
     weight.copy_(words.vectors)
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -233,7 +233,7 @@ def loader(
         seed: The random seed by which each epoch is shuffled. Without one, the longest batches come first.
         drop_last: Whether the shuffled questions that do not fill a batch are left out.
     """
-    whole = dataset.dataset if isinstance(dataset, Subset) else dataset
+    whole = cast(VQADataset, dataset.dataset if isinstance(dataset, Subset) else dataset)
     lengths = whole.lengths[dataset.indices] if isinstance(dataset, Subset) else whole.lengths
     batches = (
         longest_first(lengths, batch_size) if seed is None else ShuffledBatches(lengths, batch_size, seed, drop_last)

@@ -75,8 +75,8 @@ def sample_scene(sources: list[np.ndarray], crowding: float, rng: np.random.Gene
     share = crowding ** np.arange(8)
     n = rng.choice(np.arange(3, 11), p=share / share.sum())
     times = rng.choice([1, 2, 3, 4], size=n, p=[0.6, 0.15, 0.125, 0.125])
-    order = [rng.permutation(len(sources)) for _ in range(-(-n // len(sources)))]
-    kinds = np.repeat(np.concatenate(order)[:n], times)[:n]
+    every_kind = [rng.permutation(len(sources)) for _ in range(-(-n // len(sources)))]
+    kinds = np.repeat(np.concatenate(every_kind)[:n], times)[:n]
     clutter = np.full(rng.integers(0, 2), -1)
     order = rng.permutation(n + len(clutter))
     chosen = [sources[kind][rng.integers(len(sources[kind]))] for kind in kinds]

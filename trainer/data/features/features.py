@@ -62,7 +62,7 @@ class Features:
         """
         source, position = self._source[images], self._position[images]
         if (source == source[0]).all():
-            return self._sources[source[0]].gather(position, longest)
+            return self._sources[int(source[0])].gather(position, longest)
         regions = torch.zeros(len(images), longest, self.feature_size, dtype=self._dtype)
         boxes = torch.zeros(len(images), longest, 4)
         for number in source.unique().tolist():

@@ -79,7 +79,8 @@ def read_npz(file: Path | bytes, where: str | None = None) -> ImageFeatures:
         if array is None:
             raise InputError(f"{where}: no array {name!r}; expected {', '.join(ARRAYS)}")
         arrays.append(array)
-    return image_features(*arrays, where)
+    x, bbox, width, height = arrays
+    return image_features(x, bbox, width, height, where)
 
 
 def image_features(x: np.ndarray, bbox: np.ndarray, width: np.ndarray, height: np.ndarray, where: str) -> ImageFeatures:

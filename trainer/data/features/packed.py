@@ -131,7 +131,7 @@ def verify(path: Path, progress: Callable[[int, int], None] = lambda done, total
         crc, content = 0, array.reshape(-1).view(np.uint8)
         for start in range(0, len(content), 2**24):
             portion = content[start : start + 2**24]
-            crc = zlib.crc32(portion, crc)
+            crc = zlib.crc32(portion.data, crc)
             done += len(portion)
             progress(done, total)
         if f"{crc:08x}" != expected[name]:

@@ -94,10 +94,11 @@ def _inspect_file(path: Path) -> ImageSummary | InputError:
         features, boxes, size = read_npz(path)
     except InputError as error:
         return error
-    return ImageSummary(*features.shape, int(_outside(boxes, np.array(size)).sum()))
+    regions, feature_size = features.shape
+    return ImageSummary(regions, feature_size, int(_outside(boxes, np.array(size)).sum()))
 
 
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Returns which boxes (N, 4) reach beyond images of sizes (N, 2) or (2,), or end before they begin."""
     corners, ends = boxes[:, :2], boxes[:, 2:]
-    return (corners < -OUTSIDE).any(1) | (ends > sizes + OUTSIDE).any(1) | (ends < corners).any(1)
+    return np.any((corners < -OUTSIDE) | (ends > sizes + OUTSIDE) | (ends < corners), axis=1)

@@ -51,5 +51,5 @@ def read_records(journal: bytes) -> Iterator[Record]:
         end = start + RECORD.size + 16 * fields[2]
         if journal[end : end + CHECK.size] != CHECK.pack(zlib.crc32(journal[start:end])):
             return
-        yield Record(*fields, journal[start + RECORD.size : end])
+        yield Record._make((*fields, journal[start + RECORD.size : end]))
         start = end + CHECK.size

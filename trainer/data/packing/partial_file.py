@@ -112,7 +112,7 @@ class PartialFile:
             raise InputError(f"{entry.where}: x holds {largest:g}: float16 holds {LARGEST_HALF:g} at most")
         half = features.half().numpy()
         self._write(half)
-        crc = zlib.crc32(half, self._crc)
+        crc = zlib.crc32(half.data, self._crc)
         record = Record(entry.image_id, entry.stamp, regions, width, *image.size, crc, image.boxes.tobytes())
         self._count(record)
         self._pending += record.to_bytes()
@@ -129,10 +129,10 @@ class PartialFile:
         zeros = np.zeros((padding, self.records[0].feature_size), np.float16)
         self._write(zeros)
         arrays = {"features": ("float16", (self._rows + padding, zeros.shape[1]))}
-        checksums = {"features": zlib.crc32(zeros, self._crc)}
+        checksums = {"features": zlib.crc32(zeros.data, self._crc)}
         for name, array in self._small_arrays(padding).items():
             self._write(array)
-            arrays[name], checksums[name] = (array.dtype.name, array.shape), zlib.crc32(array)
+            arrays[name], checksums[name] = (array.dtype.name, array.shape), zlib.crc32(array.data)
         self._data.seek(0)
         metadata = {f"crc32 {name}": f"{crc:08x}" for name, crc in checksums.items()}
         self._write(np.frombuffer(header(arrays, {"format": PACKED_FORMAT} | metadata, HEADER_SIZE), np.uint8))
@@ -170,7 +170,7 @@ class PartialFile:
         self._rows, self._crc = self._rows + record.regions, record.crc
 
     def _write(self, array: np.ndarray) -> None:
-        content = memoryview(array.reshape(-1).view(np.uint8))
+        content = array.reshape(-1).view(np.uint8).data
         while content:
             content = content[self._data.write(content) :]
 

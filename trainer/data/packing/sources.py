@@ -121,14 +121,14 @@ def _of_tar(path: Path, is_packed: IsPacked) -> Iterator[Entry]:
         try:
             with tarfile.open(fileobj=file, mode="r|*") as archive:
                 for member in archive:
-                    archive.members = []  # Otherwise tarfile would keep all members in memory.
+                    archive.members = []  # type: ignore[attr-defined]  # Otherwise tarfile would keep all members in memory.
                     if not member.isfile() or (image_id := image_id_of(member.name.rpartition("/")[2])) is None:
                         continue
                     where = f"{path}: {member.name}"
                     stamp = _stamp(member.name, member.size, member.mtime)
                     read = None
-                    if not is_packed(image_id, stamp):
-                        read = partial(read_npz, archive.extractfile(member).read(), where)
+                    if not is_packed(image_id, stamp) and (content := archive.extractfile(member)):
+                        read = partial(read_npz, content.read(), where)
                     yield Entry(where, image_id, stamp, file.tell(), read)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise InputError(f"{path}: broken or cut short: {one_line(error)}") from None
@@ -161,5 +161,5 @@ def _parse_line(cells: list[bytes], where: str) -> ImageFeatures:
     return image_features(x, bbox, width, height, where)
 
 
-def _stamp(*what: str | int) -> int:
+def _stamp(*what: str | float) -> int:
     return zlib.crc32(repr(what).encode())
