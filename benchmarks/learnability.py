@@ -1,16 +1,15 @@
-"""How far the embedded data tells networks apart: floors, blind networks, MCAN, and MCAN without each operation.
+"""How far the embedded data tells networks apart: baselines, blind networks, MCAN, and MCAN without each operation.
 
     python -m benchmarks.learnability --seeds 3
 
-trains each on the training split of the settings, as their section ``train`` says, and prints its accuracy on the
-validation split: mean and standard deviation over the seeds.
+Each network is trained on the training split of the settings, as their section ``train`` says. The tables have its
+accuracy on the validation split: mean and standard deviation over the seeds.
 """
 
 import argparse
 import os
 import statistics
 import tempfile
-from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
@@ -25,7 +24,7 @@ from torch import nn
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
 from model_space.spaces.mcan import Decoder, Encoder, MCANSettings
-from trainer.data.splits import load_data
+from trainer.data.splits import Data, load_data
 from trainer.data.vocabulary import UNKNOWN
 from trainer.data.vqa import Batch, VQADataset
 from trainer.evaluation.evaluate import evaluate
@@ -34,7 +33,7 @@ from trainer.train import load_trained, train
 
 ANSWER_TYPES = ("yes/no", "number", "other")
 
-ABLATIONS = {
+ABLATIONS: dict[str, list[tuple[type[nn.Module], str]]] = {
     "MCAN without guided attention": [(Decoder, "guided_attention")],
     "MCAN without self-attention over regions": [(Decoder, "self_attention")],
     "MCAN without feed-forward": [(Encoder, "feed_forward"), (Decoder, "feed_forward")],
@@ -42,20 +41,20 @@ ABLATIONS = {
 
 
 class Skip(nn.Module):
-    """Stands for an operation that was taken away."""
+    """Takes the place of an operation that is left out."""
 
-    def forward(self, x, *others):
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         return x
 
 
 def question_alone(batch: Batch) -> Batch:
-    """One region, with nothing in it."""
+    """Replaces the image of each question by one region of zeros."""
     regions, mask = torch.zeros_like(batch.regions[:, :1]), torch.ones_like(batch.region_mask[:, :1])
     return batch._replace(regions=regions, region_mask=mask)
 
 
 def image_alone(batch: Batch) -> Batch:
-    """One unknown word."""
+    """Replaces each question by one unknown word."""
     return batch._replace(
         tokens=torch.full_like(batch.tokens[:, :1], UNKNOWN), token_mask=torch.ones_like(batch.token_mask[:, :1])
     )
@@ -66,7 +65,7 @@ NETWORKS = [*BLIND, "MCAN", *ABLATIONS]
 
 
 def changed(stack: ExitStack, name: str) -> None:
-    """Makes every network, or every batch, of this process the one of that name."""
+    """Changes every network, or every batch, of this process into the one of that name."""
     for unit, operation in ABLATIONS.get(name, []):
 
         def build(self, sizes, whole=unit.__init__, operation=operation):
@@ -80,6 +79,7 @@ def changed(stack: ExitStack, name: str) -> None:
 
 
 def measure(name: str, seed: int, settings: Settings, layers: int) -> Accuracy:
+    """Trains the network of a name and returns its accuracy."""
     torch.set_num_threads(1)
     data = load_data(settings.data)
     space = Space(backbone=MCANSettings(layers=layers), network=settings.network, data=data.sizes)
@@ -104,13 +104,7 @@ def main() -> None:
         settings = settings.model_copy(update={"train": training})
 
     data = load_data(settings.data)
-    evaluator = Evaluator(data.val.annotations)
-    results: dict[str, list[Accuracy]] = {
-        "floor: most frequent answer": [evaluator(most_frequent_answer(data.train.annotations, data.val.annotations))],
-        "floor: most frequent of form": [
-            evaluator(most_frequent_answer_of_form(data.train.annotations, data.val.annotations))
-        ],
-    }
+    results = baselines(data)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         runs = {
             (name, seed): pool.submit(measure, name, seed, settings, args.layers)
@@ -120,28 +114,39 @@ def main() -> None:
         for (name, _), run in runs.items():
             results.setdefault(name, []).append(run.result())
             print(f"{name}: {results[name][-1].overall:.1f}", flush=True)
+    steps = settings.train.epochs * (settings.train.steps_per_epoch or len(data.train) // settings.train.batch_size)
+    console = Console(width=200)
+    console.print(f"{args.seeds} seeds, {steps} steps, MCAN of {args.layers} layers, {len(data.val)} questions")
+    console.print(*tables(results))
 
-    kinds = defaultdict(list)
-    table = Table()
+
+def baselines(data: Data) -> dict[str, list[Accuracy]]:
+    """Returns the accuracies of the answers that no network is needed for."""
+    training, validation = data.train.annotations, data.val.annotations
+    assert training is not None and validation is not None  # load_data refuses splits without
+    evaluator = Evaluator(validation)
+    return {
+        "baseline: most frequent answer": [evaluator(most_frequent_answer(training, validation))],
+        "baseline: most frequent of form": [evaluator(most_frequent_answer_of_form(training, validation))],
+    }
+
+
+def tables(results: dict[str, list[Accuracy]]) -> tuple[Table, Table]:
+    """Returns the accuracies by type of answer, and those by form of question."""
+    overall, forms = Table(), Table()
     for title in ("", "overall, %", *ANSWER_TYPES):
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
-    forms = Table()
+        overall.add_column(title, justify="right" if title else "left", no_wrap=True)
     forms.add_column("", no_wrap=True)
     for form in results["MCAN"][0].per_question_type:
         forms.add_column(form, justify="right")
     for name, accuracies in results.items():
-        overall = [accuracy.overall for accuracy in accuracies]
-        spread = f" ± {statistics.stdev(overall):.1f}" if len(overall) > 1 else ""
-        for accuracy in accuracies:
-            for kind, value in (accuracy.per_answer_type | accuracy.per_question_type).items():
-                kinds[name, kind].append(value)
-        means = {kind: f"{statistics.fmean(values):.1f}" for (row, kind), values in kinds.items() if row == name}
-        table.add_row(name, f"{statistics.fmean(overall):.1f}{spread}", *(means[kind] for kind in ANSWER_TYPES))
+        values = [accuracy.overall for accuracy in accuracies]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        kinds = [accuracy.per_answer_type | accuracy.per_question_type for accuracy in accuracies]
+        means = {kind: f"{statistics.fmean(each[kind] for each in kinds):.1f}" for kind in kinds[0]}
+        overall.add_row(name, f"{statistics.fmean(values):.1f}{spread}", *(means[kind] for kind in ANSWER_TYPES))
         forms.add_row(name, *(means[form] for form in accuracies[0].per_question_type))
-    steps = settings.train.epochs * (settings.train.steps_per_epoch or len(data.train) // settings.train.batch_size)
-    console = Console(width=200)
-    console.print(f"{args.seeds} seeds, {steps} steps, MCAN of {args.layers} layers, {len(data.val)} questions")
-    console.print(table, forms)
+    return overall, forms
 
 
 if __name__ == "__main__":

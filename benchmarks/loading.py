@@ -2,15 +2,16 @@
 
     python -m benchmarks.loading            # --images 256: a quick look
 
-Writes features of random numbers, 2048 wide, with as many regions as bottom-up attention finds (10 to 100, mean 37),
-into a temporary folder, packs them, and in every round loads the same batches of 64 from both, as training makes them,
-one after the other in this process. Both lie in the page cache: a disk takes part in neither. The table has the medians
+The benchmark writes random features, 2048 wide, with as many regions as bottom-up attention finds (10 to 100, mean 37),
+into a temporary folder and packs them. Each round loads the same batches of 64, made as in training, from both, one
+after the other in this process. All files are in the page cache, so that no disk takes part. The table has the medians
 of the rounds after the first.
 """
 
 import argparse
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -33,8 +34,8 @@ FORMS = {
 }
 
 
-def write(folder: Path, images: int, dtype: type, save) -> None:
-    """Features after a ReLU: half of them zero."""
+def write(folder: Path, images: int, dtype: type, save: Callable[..., None]) -> None:
+    """Writes a folder of random features, half of them zero as after a ReLU."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for image_id, count in enumerate(rng.permutation(region_counts(images))):
@@ -44,6 +45,7 @@ def write(folder: Path, images: int, dtype: type, save) -> None:
 
 
 def items_a_second(source: PackedFeatures | NpzFiles, batches: list[list[int]]) -> float:
+    """Loads batches and returns the number of images loaded per second."""
     start = perf_counter()
     for batch in batches:
         images = torch.tensor(batch)
