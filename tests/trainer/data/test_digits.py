@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -205,3 +206,19 @@ def test_the_splits_of_the_embedded_data_need_no_naming(tmp_path):
     assert DataSettings(**made, test=None).test is None
     with pytest.raises(ValueError, match="train"):
         DataSettings(**made, val=files["val"])
+
+
+def test_two_processes_make_the_data_once_and_what_a_kill_left_is_overwritten(tmp_path):
+    settings = DigitsSettings(folder=tmp_path / "data", train_scenes=8, val_scenes=3, test_scenes=3)
+    expected = contents(generate(settings.model_copy(update={"folder": tmp_path / "other"})))
+    leftover = tmp_path / "data.partial" / "train2014"
+    leftover.mkdir(parents=True)
+    (leftover / "half.npz").touch()
+    processes = [get_context("fork").Process(target=generate, args=[settings]) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert contents(settings.folder) == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "other"]

@@ -1,6 +1,7 @@
 """Where features come from: files read by batch, held in memory or packed give the same batches."""
 
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -198,6 +199,14 @@ def test_broken_files_are_found_at_the_start_and_nothing_is_unpickled(files, lar
     write_image(path, x=np.array([[Trap(tmp_path / "trace")]], dtype=object))
     refused(f"^{path}: .*Object arrays cannot be loaded", load_data, settings(files))
     assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(("name", "message"), [("x.npy", "x.npy is no array"), ("x", "no array 'x'")])
+def test_a_member_that_is_no_array(files, name, message):
+    path = some_image(files)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"text")
+    refused(f"^{path}: .*{message}", load_data, settings(files))
 
 
 def test_an_array_of_objects_beside_is_no_matter(files, large, tmp_path):

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -61,12 +61,12 @@ def read_npz(file: Path | bytes, where: str | None = None) -> ImageFeatures:
     """
     where = where or str(file)
 
-    def read() -> list[np.ndarray | None]:
+    def read() -> list[Any]:
         # The file is read whole: many small reads by several threads take longer. NpzFile is what np.load returns, but
         # np.load would look for a pickle in a file that is no zip.
         content = file if isinstance(file, bytes) else file.read_bytes()
         with np.lib.npyio.NpzFile(io.BytesIO(content)) as archive:
-            return [archive.get(name) for name in ARRAYS]
+            return [archive.get(f"{name}.npy") for name in ARRAYS]
 
     try:
         found = _retried(read)
@@ -78,6 +78,8 @@ def read_npz(file: Path | bytes, where: str | None = None) -> ImageFeatures:
     for name, array in zip(ARRAYS, found):
         if array is None:
             raise InputError(f"{where}: no array {name!r}; expected {', '.join(ARRAYS)}")
+        if not isinstance(array, np.ndarray):  # NpzFile gives the bytes of a file that is no array.
+            raise InputError(f"{where}: broken, or not an .npz of plain arrays: {name}.npy is no array")
         arrays.append(array)
     x, bbox, width, height = arrays
     return image_features(x, bbox, width, height, where)
