@@ -91,8 +91,9 @@ def onnx_form(network: nn.Module) -> nn.Module:
     """A copy of a network, on the CPU and in evaluation mode, that can be exported and no longer be run."""
     network = deepcopy(network).cpu().float().eval().requires_grad_(False)
     encoder = network.question_encoder
-    if encoder.name == "lstm":
-        encoder.lstm = LSTM(encoder.lstm)
-    else:
-        encoder.recurrent = Cell(encoder.recurrent)
+    sequence = encoder.get_submodule(encoder.name)
+    if isinstance(sequence, nn.LSTM):
+        encoder.add_module(encoder.name, LSTM(sequence))
+    elif isinstance(sequence, Recurrent):
+        encoder.add_module(encoder.name, Cell(sequence))
     return network
