@@ -13,7 +13,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from model_space.errors import InputError
-from model_space.files import write_text, write_whole
+from model_space.files import locked, write_text, write_whole
 from trainer.data.batches import ShuffledBatches
 from trainer.module import training_module
 
@@ -210,10 +210,11 @@ def same_run(folder: Path, run: dict) -> None:
     except OSError as error:
         raise InputError(f"{folder}: no folder can be made there: {error.strerror}") from None
     path = folder / RUN
-    if not path.exists():
-        write_text(path, json.dumps(run, indent=1) + "\n")
-        return
-    before = json.loads(path.read_text())
+    with locked(folder):  # all processes of a run come here at once
+        if not path.exists():
+            write_text(path, json.dumps(run, indent=1) + "\n")
+            return
+        before = json.loads(path.read_text())
     for section, values in run.items():
         if before.get(section) != values:
             raise InputError(
