@@ -1,12 +1,13 @@
 """The settings of one search, read from YAML and checked by type."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict
 
+from experiment.layers import merged, place, read_layers
 from model_space.architecture import Space
 from model_space.encoders import AnyEncoder
 from model_space.encoders.lstm import LSTMSettings
@@ -50,36 +51,37 @@ class Settings(BaseModel):
                 raise InputError(f"{where}: unknown parameter '{key}' (it is {value!r}){hint(key, known)}")
             section, name = known[key]
             content[section][name] = value
-        return validate(content, where)
+        return _validated(content, lambda keys: where)
 
 
 def read_settings(path: Path | str) -> Settings:
-    """Reads a settings file.
-
-    Raises:
-        InputError: no such file, not YAML, an unknown key, a value that is not allowed: file, line and key.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: settings cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected sections {', '.join(Settings.model_fields)}")
-    return validate(content, str(path), yaml.compose(text, Loader=yaml.SafeLoader))
-
-
-def validate(content: dict[str, Any], where: str, node: yaml.Node | None = None) -> Settings:
-    """Returns the settings of a file's content.
+    """Reads a settings file, together with the files that it is based on.
 
     Args:
-        content: The sections of the file.
-        where: Names the file in an error.
-        node: The YAML from which the content was read, for the line of an error.
+        path: The settings file.
+
+    Returns:
+        The settings, every value checked.
+
+    Raises:
+        InputError: A file cannot be read or is not YAML, a key is unknown or missing, or a value is not allowed. The
+            error names file, line and key.
+
+    Example:
+        >>> settings = read_settings("settings/recurrent.yml")  # based on settings/digits.yml
+        >>> settings.encoder.name, settings.space.name, settings.network.hidden
+        ('recurrent', 'stacked', 64)
+    """
+    layers = read_layers(Path(path))
+    return _validated(merged(layers), lambda keys: place(layers, keys))
+
+
+def _validated(content: dict[str, Any], where: Callable[[list], str]) -> Settings:
+    """Returns the settings with this content.
+
+    Args:
+        content: The sections.
+        where: Is told the keys that lead to a mistake, and names its place in an error.
 
     Raises:
         InputError: A key is unknown or missing, or a value is not allowed.
@@ -88,19 +90,4 @@ def validate(content: dict[str, Any], where: str, node: yaml.Node | None = None)
         return Settings.model_validate(content)
     except pydantic.ValidationError as error:
         keys, sentence = explained(error, Settings, content)
-    line = f", line {line_of(node, keys)}" if node else ""
-    raise InputError(f"{where}{line}: {sentence}")
-
-
-def line_of(node: yaml.Node, keys: list) -> int:
-    """The line, from 1, where a key stands; for a missing one, its section's."""
-    line = node.start_mark.line + 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            entry = next(((k, v) for k, v in node.value if k.value == str(key)), None)
-            if entry is None:
-                break
-            line, node = entry[0].start_mark.line + 1, entry[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-    return line
+    raise InputError(f"{where(keys)}: {sentence}")

@@ -37,7 +37,11 @@ def test_the_defaults_of_the_search_are_the_sources():
         ("heads: ", "heads: 7", ["heads", "divide hidden"]),
         ("\ntrain:", "\ntrian:", ["unknown key 'trian'", "did you mean 'train'"]),
         ("temperature: [1.0, 1.0]", "temperature: [1.0, 2.0]", ["temperature is [1.0, 2.0]", "start >= end > 0"]),
-        ("    annotations:", "    anotations:", ["data.train.anotations", "did you mean 'annotations'"]),
+        (
+            "  max_tokens:",
+            "  val: {questions: a.json, anotations: b.json, features: c}\n  max_tokens:",
+            ["data.val.anotations", "did you mean 'annotations'"],
+        ),
         ("mix: quick", "mix: slow", ["data.digits.mix is 'slow'", "'quick' or 'hard'"]),
     ],
 )

@@ -68,9 +68,11 @@ def test_it_has_its_size(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_starts_on_files_of_the_official_form(file, written, tmp_path):
     """With the one path changed; narrow, and for two steps."""
-    text = file.read_text().replace("data/vqa2", str(written)).replace("en_core_web_lg", "null")
-    (tmp_path / file.name).write_text(text)
-    settings = read_settings(tmp_path / file.name)
+    for each in FILES:
+        copy = tmp_path / each.relative_to(FOLDER)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(each.read_text().replace("data/vqa2", str(written)).replace("en_core_web_lg", "null"))
+    settings = read_settings(tmp_path / file.relative_to(FOLDER))
     narrow = {"hidden": 64, "heads": 1, "embedding_dim": 8, "flat_mlp_size": 8, "flat_out_size": 8}
     few = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 8}
     changes = {
