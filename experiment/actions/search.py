@@ -16,7 +16,7 @@ from experiment.results import drawing as draw
 from experiment.results.comparison import compare, rivals
 from experiment.results.curves import draw_curves
 from experiment.results.ranking import ranking, unmoved
-from experiment.results.report import Row, save, table, verdict
+from experiment.results.report import Evaluated, save, table, verdict
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -166,18 +166,18 @@ def report(found: Architecture, settings: Settings, folder: Path, console: Conso
         results = compare(networks, settings, folder, watch)
     annotations = read_annotations(settings.data.final.annotations)
     training = [each for part in settings.data.train_parts for each in read_annotations(part.annotations)]
-    floors = {
+    baselines = {
         "most frequent answer": most_frequent_answer(training, annotations),
         "most frequent of form": most_frequent_answer_of_form(training, annotations),
     }
     rows = []
     evaluator = Evaluator(annotations, settings.data.accuracy)
-    for name, answers in floors.items():
+    for name, answers in baselines.items():
         accuracy = evaluator(answers)
-        rows.append(Row(name, accuracy.overall, accuracy.per_answer_type))
-    rivals_rows = {name: Row(names[name], **result) for name, result in results.items()}
-    rows += [rivals_rows["random"], rivals_rows["mcan"], rivals_rows["found"]]
-    conclusion = verdict(rivals_rows["found"], [rivals_rows["mcan"], rivals_rows["random"]], len(annotations))
+        rows.append(Evaluated(name, accuracy.overall, accuracy.per_answer_type))
+    evaluated = {name: Evaluated(names[name], **result) for name, result in results.items()}
+    rows += [evaluated["random"], evaluated["mcan"], evaluated["found"]]
+    conclusion = verdict(evaluated["found"], [evaluated["mcan"], evaluated["random"]], len(annotations))
     save(rows, len(annotations), conclusion, RESULTS / "comparison")
     console.print(table(rows, len(annotations)))
     console.print(conclusion, f"\n{len(annotations)} questions of {settings.data.final.questions}")

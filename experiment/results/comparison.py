@@ -1,4 +1,4 @@
-"""The found architecture against MCAN and a random one of its space: trained alike, evaluated alike."""
+"""Compares the found architecture with MCAN and with a random architecture: all are trained and evaluated alike."""
 
 import json
 import multiprocessing
@@ -22,15 +22,24 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.train import load_trained, train
 
 RESULT = "result.json"
-DRAWS = 32
-"""random architectures among which that of the closest size is taken"""
+SAMPLES = 32
+"""Number of random architectures, of which the one closest in size is taken."""
 
 Result = dict[str, Any]
-"""overall, per_answer_type (percent), parameters, seconds of training"""
+"""The fields `overall`, `per_answer_type`, `parameters` and `seconds` of `experiment.results.report.Evaluated`."""
 
 
 def rivals(found: Architecture, seed: int) -> dict[str, Architecture]:
-    """The found architecture, and of MCAN and of random draws from its space the ones closest to it in size."""
+    """Returns the found architecture and those that it is compared with, of a similar number of weights.
+
+    Args:
+        found: The found architecture.
+        seed: Random seed of the random architectures.
+
+    Returns:
+        ``found``, ``mcan`` with the number of layers that makes it closest in size, and ``random``, the closest in
+        size of random architectures of the same space.
+    """
     size = found.parameters()
 
     def distance(architecture: Architecture) -> int:
@@ -41,8 +50,8 @@ def rivals(found: Architecture, seed: int) -> dict[str, Architecture]:
         return Architecture(space=found.space.model_copy(update=changes), choices={})
 
     depths = [mcan(layers) for layers in range(1, 13)]
-    draws = [Architecture(space=found.space, choices=found.space.random_choices(seed + draw)) for draw in range(DRAWS)]
-    others = [draw for draw in draws if draw.choices != found.choices]
+    samples = [Architecture(space=found.space, choices=found.space.random_choices(seed + i)) for i in range(SAMPLES)]
+    others = [sample for sample in samples if sample.choices != found.choices]
     return {"found": found, "mcan": min(depths, key=distance), "random": min(others, key=distance)}
 
 
@@ -52,11 +61,18 @@ def compare(
     folder: Path,
     watch: Callable[[dict[str, list[Epoch]]], None],
 ) -> dict[str, Result]:
-    """Trains and evaluates each architecture in a process of its own; what is done already is not done again.
+    """Trains and evaluates architectures, several at once, each in a process of its own.
+
+    Architectures whose result is in the folder already are not trained again, and interrupted ones resume.
 
     Args:
-        folder: for one folder an architecture, with its checkpoint, curve and result.
-        watch: is told the curve of each, twice a second.
+        architectures: Name → architecture.
+        settings: Names the data and how to train.
+        folder: Gets a folder for each name, with the checkpoint, the curve and the result.
+        watch: Is told the curve of each architecture, twice a second.
+
+    Returns:
+        Name → result.
     """
     missing = {name: a for name, a in architectures.items() if not (folder / name / RESULT).exists()}
     workers, threads = shares(len(missing))
@@ -79,14 +95,20 @@ def compare(
 
 
 def shares(tasks: int) -> tuple[int, int]:
-    """How many processes train at a time, and with how many threads: one on a GPU, else as many as the cores allow."""
+    """Returns how many processes train at a time, and with how many threads each.
+
+    On a GPU one process trains at a time, on CPUs as many as there are tasks and cores.
+
+    Args:
+        tasks: Number of trainings.
+    """
     cores = os.cpu_count() or 1
     workers = 1 if torch.cuda.is_available() else min(tasks, cores)
     return workers, max(1, cores // max(workers, 1))
 
 
 def _begin(threads: int, settings: Settings) -> None:
-    """Once a process: the data is read here, not for each training."""
+    """Reads the data, once for all trainings of a process."""
     global _settings, _data
     torch.set_num_threads(threads)
     _settings, _data = settings, load_data(settings.data)

@@ -1,4 +1,4 @@
-"""The curves of an experiment's trials, as one figure."""
+"""A figure with the curves of all trials of an experiment."""
 
 import io
 import math
@@ -18,24 +18,25 @@ CURVES = {
     "entropy": "entropy of the architecture distribution (1: undecided)",
     "temperature": "temperature",
 }
-"""key of what a trial reports each epoch → what its axis says"""
+"""Key of what a trial reports at each epoch → title of its axes."""
 
 
 def draw_curves(trials: Sequence[Trial], path: Path) -> None:
-    """Writes a figure with one line a trial: accuracy and entropy by epoch, and the temperature where it varies.
+    """Draws accuracy and entropy by epoch, and the temperature where it varies, with a line for each trial.
 
     The same trials give the same bytes.
 
     Args:
-        path: an ``.svg`` or a ``.png``.
+        trials: The trials, of which some may have no epoch yet.
+        path: The file to write, whose suffix is ``.svg`` or ``.png``.
 
     Raises:
-        InputError: another suffix, or a file that cannot be written.
+        InputError: The suffix is another one, or the file cannot be written.
     """
     form = path.suffix.removeprefix(".")
     if form not in ("svg", "png"):
         raise InputError(f"{path}: curves are written as .svg or .png, not as '{path.suffix}'")
-    # No name of a trial's is a formula; no date and no random name goes into the file.
+    # The name of a trial is no formula; no date and no random name goes into the file.
     with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "curves", "svg.fonttype": "none"}):
         content = io.BytesIO()
         figure(trials).savefig(content, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
@@ -44,10 +45,11 @@ def draw_curves(trials: Sequence[Trial], path: Path) -> None:
 
 
 def figure(trials: Sequence[Trial]) -> Figure:
+    """Returns the figure of `draw_curves`."""
     keys = list(CURVES)
     if not _varies([value for trial in trials for value in _values(trial.curve, "temperature")]):
         keys.remove("temperature")
-    # Room for the legend, which has a line a trial.
+    # The legend needs room for one line per trial.
     drawn = Figure(figsize=(5.2 * len(keys), 4 + 0.22 * len(trials)), dpi=120, layout="constrained")
     every_axes = drawn.subplots(1, len(keys))
     shared = _shared_parameters(trials)
@@ -78,7 +80,7 @@ def figure(trials: Sequence[Trial]) -> Figure:
 
 
 def _values(curve: Sequence[Metric], key: str) -> list[float]:
-    """One an epoch; NaN, which leaves a gap, where an epoch does not have it."""
+    """Returns the value of each epoch, and NaN, which leaves a gap, where an epoch has none."""
     return [metric.get(key, math.nan) for metric in curve]
 
 
@@ -87,7 +89,7 @@ def _varies(values: Sequence[float]) -> bool:
 
 
 def _shared_parameters(trials: Sequence[Trial]) -> dict[str, object]:
-    """What all trials have alike, where there are several."""
+    """Returns the parameters that all trials have alike; none where there is one trial."""
     if len(trials) < 2:
         return {}
     first, *others = (trial.parameters for trial in trials)

@@ -1,4 +1,4 @@
-"""What the search thinks of every candidate: the probabilities that its architecture parameters give."""
+"""The candidates of every choice in the order of their probabilities, as the search has learned them."""
 
 from collections.abc import Mapping
 
@@ -7,24 +7,29 @@ from rich.table import Table
 from rich.text import Text
 
 Probabilities = Mapping[str, Mapping[str, float]]
-"""label → candidate → probability"""
+"""Label of a choice → candidate → probability."""
 
 MOVED = 0.01
-"""how far a probability must be from uniform: the noise that the parameters start with gives about 0.0003"""
+"""How far from uniform one probability must be for the search to have learned anything. The noise with which the
+architecture parameters start gives about 0.0003."""
 
 
 def ranking(probabilities: Probabilities) -> Group:
-    """A line a choice: the percentage of each candidate, the chosen one marked, and its lead over the second.
+    """Returns tables with a line for each choice: the percentage of every candidate and the lead of the first one.
 
-    Choices with candidates in common share a table. A warning follows where nothing was learned.
+    The most probable candidate is marked with a star. Choices that have candidates in common share a table. A warning
+    follows where nothing was learned.
+
+    Args:
+        probabilities: The probability of every candidate of every choice.
     """
     warning = unmoved(probabilities)
-    parts: list = [_table(choices) for choices in _with_common_candidates(probabilities)]
-    return Group(*parts, *([Text(warning, style="yellow")] if warning else []))
+    tables = [_table(choices) for choices in _with_common_candidates(probabilities)]
+    return Group(*tables, *([Text(warning, style="yellow")] if warning else []))
 
 
 def unmoved(probabilities: Probabilities) -> str | None:
-    """A warning in words when no choice is further from uniform than chance."""
+    """Returns a warning if no probability is further from uniform than `MOVED`, else None."""
     open_choices = [list(each.values()) for each in probabilities.values() if len(each) > 1]
     furthest = max((abs(p - 1 / len(each)) for each in open_choices for p in each), default=None)
     if furthest is None or furthest > MOVED:

@@ -1,4 +1,4 @@
-"""The end of a search: the found architecture beside what it has to beat."""
+"""The table and the verdict of a comparison: the found architecture beside what it has to beat."""
 
 import json
 import math
@@ -16,31 +16,46 @@ ANSWER_TYPES = ("yes/no", "number", "other")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A network, or a floor, evaluated on the test questions."""
+class Evaluated:
+    """A network or a baseline, evaluated on the test questions."""
 
     name: str
+    """The name in the table."""
     overall: float
-    """accuracy in percent"""
+    """Accuracy over all questions, in percent."""
     per_answer_type: dict[str, float]
-    """the same, by answer type"""
+    """Accuracy in percent by answer type."""
     parameters: int | None = None
+    """Number of weights. A baseline has none."""
     seconds: float | None = None
-    """of training; a floor has neither"""
+    """Seconds of training. A baseline has none."""
 
 
 def standard_error(accuracy: float, questions: int) -> float:
-    """Of an accuracy in percent over so many questions: the binomial one.
+    """Returns the binomial standard error of an accuracy.
 
-    For soft accuracies, which lie between 0 and 1 per question, it is the largest that the error can be.
+    For soft accuracies, which lie between 0 and 1 per question, it is an upper bound.
+
+    Args:
+        accuracy: The accuracy in percent.
+        questions: Number of questions over which the accuracy is the mean.
+
+    Returns:
+        The standard error in percent.
     """
     share = min(accuracy / 100, 1)  # a mean of 100s may be rounded up
     return 100 * math.sqrt(share * (1 - share) / questions)
 
 
-def verdict(found: Row, others: Sequence[Row], questions: int) -> str:
-    """Says whether the found architecture is better than the others, by more than two standard errors."""
-    sayings = {"better than": [], "not better than": [], "worse than": []}
+def verdict(found: Evaluated, others: Sequence[Evaluated], questions: int) -> str:
+    """Returns sentences on whether the found architecture is better than others by more than two standard errors.
+
+    Args:
+        found: The found architecture.
+        others: The networks that it is compared with.
+        questions: Number of questions on which all were evaluated.
+    """
+    sayings: dict[str, list[str]] = {"better than": [], "not better than": [], "worse than": []}
     for other in others:
         difference = found.overall - other.overall
         error = math.hypot(standard_error(found.overall, questions), standard_error(other.overall, questions))
@@ -58,27 +73,42 @@ def verdict(found: Row, others: Sequence[Row], questions: int) -> str:
     return sentence + " Each was trained once: another seed would move the figures further."
 
 
-def table(rows: Sequence[Row], questions: int) -> Table:
-    """For a terminal; percentages with their standard error over ``questions`` test questions."""
-    head, lines = _cells(rows, questions)
+def table(rows: Sequence[Evaluated], questions: int) -> Table:
+    """Returns the table for a terminal, with the standard error of each overall accuracy.
+
+    Args:
+        rows: One for each line, in this order.
+        questions: Number of questions on which all were evaluated.
+    """
+    header, lines = _cells(rows, questions)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow enough for 80 columns
-    for i, title in enumerate(head):
+    for i, title in enumerate(header):
         table.add_column(Text(title), justify="right" if i else "left", no_wrap=True)
     for line in lines:
         table.add_row(*map(Text, line))
     return table
 
 
-def markdown(rows: Sequence[Row], questions: int) -> str:
-    """The same table for a page."""
-    head, lines = _cells(rows, questions)
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    escaped = ([cell.replace("\\", "\\\\").replace("|", "\\|") for cell in line] for line in (head, rule, *lines))
+def markdown(rows: Sequence[Evaluated], questions: int) -> str:
+    """Returns the table in Markdown. Its arguments are those of `table`."""
+    header, lines = _cells(rows, questions)
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    escaped = ([cell.replace("\\", "\\\\").replace("|", "\\|") for cell in line] for line in (header, rule, *lines))
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def save(rows: Sequence[Row], questions: int, verdict: str, path: Path) -> None:
-    """Writes ``path`` with the suffixes ``.json`` and ``.md``, each whole or not at all."""
+def save(rows: Sequence[Evaluated], questions: int, verdict: str, path: Path) -> None:
+    """Writes the figures as JSON, and the table with the verdict as Markdown.
+
+    Args:
+        rows: One for each line of the table, in this order.
+        questions: Number of questions on which all were evaluated.
+        verdict: What the table says in words.
+        path: The files are this path with the suffixes ``.json`` and ``.md``.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
     content = {
         "questions": questions,
         "rows": [vars(row) | {"standard_error": standard_error(row.overall, questions)} for row in rows],
@@ -88,11 +118,11 @@ def save(rows: Sequence[Row], questions: int, verdict: str, path: Path) -> None:
     write_text(path.with_suffix(".md"), f"{markdown(rows, questions)}\n{verdict}\n")
 
 
-def _cells(rows: Sequence[Row], questions: int) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the table. VQA's answer types come first, in its order; data may have others."""
+def _cells(rows: Sequence[Evaluated], questions: int) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and the lines of the table, with VQA's answer types before other ones."""
     given = {kind for row in rows for kind in row.per_answer_type}
     kinds = [kind for kind in ANSWER_TYPES if kind in given] + sorted(given.difference(ANSWER_TYPES))
-    head = ["accuracy, %", "overall", *kinds, "weights", "seconds"]
+    header = ["accuracy, %", "overall", *kinds, "weights", "seconds"]
     lines = [
         [
             row.name,
@@ -103,8 +133,8 @@ def _cells(rows: Sequence[Row], questions: int) -> tuple[list[str], list[list[st
         ]
         for row in rows
     ]
-    return head, lines
+    return header, lines
 
 
-def _accuracy(row: Row, questions: int) -> str:
+def _accuracy(row: Evaluated, questions: int) -> str:
     return f"{row.overall:.1f} ± {standard_error(row.overall, questions):.1f}"

@@ -1,4 +1,4 @@
-"""The official VQA accuracy, a variant of it, and the floors that any network should beat.
+"""The official VQA accuracy, a variant of it, and the baselines that any network should beat.
 
 An answer is as right as people agree with it: for each of the ten people who answered, it is compared with
 the nine others, and min(equal answers / 3, 1) is averaged over the ten (Antol et al., arXiv 1505.00468;
@@ -97,13 +97,13 @@ class Evaluator:
 
 
 def most_frequent_answer(training: Iterable[dict], annotations: Iterable[dict]) -> dict[int, str]:
-    """The first floor: to every question the most frequent answer in training. Question id → answer."""
+    """Returns, for every question id, the most frequent answer in training: the first baseline."""
     answer = _most_frequent(Counter(normalise(each["multiple_choice_answer"]) for each in training))
     return {annotation["question_id"]: answer for annotation in annotations}
 
 
 def most_frequent_answer_of_form(training: Collection[dict], annotations: Iterable[dict]) -> dict[int, str]:
-    """The second floor: the most frequent answer in training among questions of the same ``question_type``.
+    """The second baseline: the most frequent answer in training among questions of the same ``question_type``.
 
     A form that training does not have gets the most frequent answer of all. Question id → answer.
     """
@@ -118,7 +118,7 @@ def most_frequent_answer_of_form(training: Collection[dict], annotations: Iterab
 
 
 def _most_frequent(counts: Counter) -> str:
-    """The alphabet decides between equals, so that a floor does not depend on the order of a file."""
+    """The alphabet decides between equals, so that a baseline does not depend on the order of a file."""
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 

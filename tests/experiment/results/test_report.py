@@ -13,13 +13,13 @@ from rich.console import Console
 from experiment.manager.records import Trial
 from experiment.results.curves import draw_curves
 from experiment.results.ranking import ranking, unmoved
-from experiment.results.report import Row, markdown, save, standard_error, table, verdict
+from experiment.results.report import Evaluated, markdown, save, standard_error, table, verdict
 from model_space.errors import InputError
 
-FLOOR = Row("most frequent answer", 20.0, {"yes/no": 50.0, "number": 0.0, "other": 3.0})
-FOUND = Row("found architecture", 62.0, {"other": 60.0, "number": 55.12, "yes/no": 70.0}, 270_123, 97.4)
-MCAN = Row("MCAN", 63.0, {"yes/no": 71.0, "number": 55.0, "other": 61.0}, 281_000, 88.0)
-RANDOM = Row("random architecture", 50.0, {"yes/no": 70.0, "number": 45.0, "other": 40.0}, 260_000, 91.0)
+BASELINE = Evaluated("most frequent answer", 20.0, {"yes/no": 50.0, "number": 0.0, "other": 3.0})
+FOUND = Evaluated("found architecture", 62.0, {"other": 60.0, "number": 55.12, "yes/no": 70.0}, 270_123, 97.4)
+MCAN = Evaluated("MCAN", 63.0, {"yes/no": 71.0, "number": 55.0, "other": 61.0}, 281_000, 88.0)
+RANDOM = Evaluated("random architecture", 50.0, {"yes/no": 70.0, "number": 45.0, "other": 40.0}, 260_000, 91.0)
 
 
 def printed(renderable, width=100) -> str:
@@ -36,10 +36,10 @@ def test_standard_error_is_that_of_the_mean_of_coin_throws():
 
 
 def test_table_has_a_line_a_row_with_types_in_order():
-    shown = printed(table([FLOOR, FOUND], 2000))
-    head, floor, found = (line for line in shown.splitlines() if any(letter.isalnum() for letter in line))
-    assert head.index("overall") < head.index("yes/no") < head.index("number") < head.index("other")
-    assert re.split(r"\s{2,}", floor.strip()) == [
+    shown = printed(table([BASELINE, FOUND], 2000))
+    header, baseline, found = (line for line in shown.splitlines() if any(letter.isalnum() for letter in line))
+    assert header.index("overall") < header.index("yes/no") < header.index("number") < header.index("other")
+    assert re.split(r"\s{2,}", baseline.strip()) == [
         *("most frequent answer", "20.0 ± 0.9", "50.0", "0.0", "3.0", "–", "–"),
     ]
     assert re.split(r"\s{2,}", found.strip()) == [
@@ -48,21 +48,21 @@ def test_table_has_a_line_a_row_with_types_in_order():
 
 
 def test_markdown_is_the_same_table_and_a_name_cannot_break_it():
-    lines = markdown([FLOOR, Row("a|b [red]", 10, {"count": 5.0})], 100).splitlines()
+    lines = markdown([BASELINE, Evaluated("a|b [red]", 10, {"count": 5.0})], 100).splitlines()
     assert lines[0] == "| accuracy, % | overall | yes/no | number | other | count | weights | seconds |"
     assert lines[1] == "| --- |" + " ---: |" * 7
     assert lines[3] == "| a\\|b [red] | 10.0 ± 3.0 | – | – | – | 5.0 | – | – |"
-    assert "a|b [red]" in printed(table([Row("a|b [red]", 10, {})], 100))
+    assert "a|b [red]" in printed(table([Evaluated("a|b [red]", 10, {})], 100))
 
 
 def test_saved_as_json_and_markdown(tmp_path):
-    save([FLOOR, FOUND], 2000, "No better.", tmp_path / "comparison")
+    save([BASELINE, FOUND], 2000, "No better.", tmp_path / "comparison")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.json", "comparison.md"]
     content = json.loads((tmp_path / "comparison.json").read_text())
     assert content["questions"] == 2000 and content["verdict"] == "No better."
     error = content["rows"][1].pop("standard_error")
-    assert error == pytest.approx(standard_error(62, 2000)) and Row(**content["rows"][1]) == FOUND
-    assert (tmp_path / "comparison.md").read_text() == markdown([FLOOR, FOUND], 2000) + "\nNo better.\n"
+    assert error == pytest.approx(standard_error(62, 2000)) and Evaluated(**content["rows"][1]) == FOUND
+    assert (tmp_path / "comparison.md").read_text() == markdown([BASELINE, FOUND], 2000) + "\nNo better.\n"
 
 
 def test_verdict_says_what_the_figures_allow():

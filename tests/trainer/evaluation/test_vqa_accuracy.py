@@ -1,4 +1,4 @@
-"""The official accuracy against the reference's own figures, and the floors."""
+"""The official accuracy against the reference's own figures, and the baselines."""
 
 import json
 import time
@@ -104,7 +104,7 @@ def test_nothing_to_evaluate_on():
         Evaluator([])({})
 
 
-def test_floors():
+def test_baselines():
     training = [
         annotation(1, ["yes"] * 10),
         annotation(2, ["Yes"] * 10),
