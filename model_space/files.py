@@ -154,7 +154,7 @@ def parse_json(text: str, where: str, what: str, object_hook: Callable[[dict], A
         return json.loads(text, object_hook=object_hook)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{where}: line {error.lineno}, column {error.colno}: not {what}: "
+            f"{where}, line {error.lineno}, column {error.colno}: not {what}: "
             f"the JSON ends or breaks here ({error.msg})"
         ) from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, or too many brackets

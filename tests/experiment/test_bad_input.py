@@ -116,11 +116,11 @@ MISTAKES = {
     ),
     "questions cut short": (
         lambda files: cut_short(files.train.questions),
-        r"train2014_questions.json: line 1, column \d+: not a file of \w+: the JSON ends or breaks here",
+        r"train2014_questions.json, line 1, column \d+: not a file of \w+: the JSON ends or breaks here",
     ),
     "annotations cut short": (
         lambda files: cut_short(files.val.annotations),
-        r"val2014_annotations.json: line 1, column \d+: not a file of \w+: the JSON ends or breaks here",
+        r"val2014_annotations.json, line 1, column \d+: not a file of \w+: the JSON ends or breaks here",
     ),
     "a question without annotation": (
         lambda files: edit(files.val.annotations, "annotations", lambda entries: entries.pop()),
@@ -181,7 +181,7 @@ def test_launch_says_one_line_and_exits_with_2(project):
     command = [sys.executable, launch, "--train", project.folder / "architecture.json", "--settings", project.settings]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=project.folder)
     assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1 and "val2014_annotations.json: line 1, column" in ended.stderr
+    assert ended.stderr.count("\n") == 1 and "val2014_annotations.json, line 1, column" in ended.stderr
 
 
 def test_answers_of_another_vocabulary(project):

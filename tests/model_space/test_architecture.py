@@ -130,7 +130,7 @@ def test_a_file_cut_short_or_absent_is_refused(architecture, tmp_path):
     file = tmp_path / "short.json"
     text = architecture.to_json()
     file.write_text(text[: len(text) // 2])
-    with pytest.raises(InputError, match=r"short\.json: line \d+"):
+    with pytest.raises(InputError, match=r"short\.json, line \d+"):
         Architecture.load(file)
     with pytest.raises(InputError, match="No such file"):
         Architecture.load(tmp_path / "absent.json")

@@ -149,7 +149,7 @@ def test_files_that_cannot_be_read_do_not_hide_the_others(official, tmp_path):
     stops, _, _ = looked_at(data)
     said = [what for _, what in stops]
     assert re.search(
-        r"train2014_questions.json: line 2, column \d+: not a file of \w+: the JSON ends or breaks here", said[0]
+        r"train2014_questions.json, line 2, column \d+: not a file of \w+: the JSON ends or breaks here", said[0]
     )
     assert "val2014_annotations.json: a file of annotations cannot be read: No such file" in said[1]
     assert "no_answers.json: a file of answers cannot be read: No such file" in said[2]
