@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_space.encoders.recurrent import Activation, Recurrent
+from trainer.supernet.choices import architecture_parameter, weighting
 
 ACTIVATIONS: list[Callable[[Tensor], Tensor]] = [torch.tanh, torch.relu, torch.sigmoid, lambda p: p]
 
 
 def choose(choice: nn.Module, candidates: list[Callable[[], Tensor]]) -> Tensor:
     if isinstance(choice, DifferentiableMixedLayer | DifferentiableMixedInput):
-        weights = choice._softmax(choice._arch_alpha)
+        weights = weighting(choice)(architecture_parameter(choice))
         return sum(candidate() * weight for candidate, weight in zip(candidates, weights, strict=True))
     return candidates[choice.index if isinstance(choice, Activation) else choice.chosen[0]]()
 

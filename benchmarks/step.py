@@ -42,7 +42,7 @@ from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from trainer.strategies.snas import SampledInput, SampledLayer, Snas
-from trainer.supernet.choices import OneHot, mixed_modules, set_samples
+from trainer.supernet.choices import OneHot, architecture_parameter, mixed_modules, set_samples, weighting
 
 REGIONS, TOKENS = 100, 14
 DATA = DataSizes(feature_size=2048, vocabulary_size=15_000, answers=3_129)
@@ -72,7 +72,7 @@ def choices_of(supernet: nn.Module) -> list[tuple[int, OneHot, nn.Parameter]]:
     modules = {str(module.label): module for module in mixed_modules(supernet)}
     streams = groupby(sorted(modules), key=lambda label: label.partition("_")[0])
     places = [(place, label) for _, of_stream in streams for place, label in enumerate(of_stream)]
-    return [(place, modules[label]._softmax, modules[label]._arch_alpha) for place, label in places]
+    return [(place, weighting(modules[label]), architecture_parameter(modules[label])) for place, label in places]
 
 
 def set_balanced_sample(choices: list[tuple[int, OneHot, nn.Parameter]], shift: int) -> None:
@@ -188,16 +188,16 @@ def training_step(
     batches: list[list[Tensor]],
     optimizer: torch.optim.Optimizer,
     autocast,
-    draw: Step = lambda: None,
+    resample: Step = lambda: None,
 ) -> Step:
-    """A step on each of the batches, with a sample of its own that ``draw`` sets."""
+    """A step on each of the batches, with a sample of its own that ``resample`` sets."""
     device = next(network.parameters()).device
     batches = [[part.to(device) for part in batch] for batch in batches]
     targets = torch.rand(len(batches[0][0]), DATA.answers, device=device)
 
     def step() -> None:
         for batch in batches:
-            draw()
+            resample()
             with dropout_drawn_ahead():
                 with autocast():
                     logits = network(*batch)
@@ -232,10 +232,10 @@ class Setting:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, **fused)
         batches = self.trimmed if trimmed else self.padded
         autocast = self.autocast if fast else nullcontext
-        step = training_step(self.network, batches, optimizer, autocast, self.draw)
+        step = training_step(self.network, batches, optimizer, autocast, self.resample)
         return Side(name, step, context, len(batches))
 
-    def draw(self) -> None:
+    def resample(self) -> None:
         if self.choices:
             set_balanced_sample(self.choices, self.shift)
 
@@ -285,7 +285,7 @@ def encoder_share(setting: Setting, rounds: int) -> str:
     tokens = setting.padded[0][2].to(setting.device)
 
     def encode() -> None:
-        setting.draw()
+        setting.resample()
         supernet.question_encoder(tokens).sum().backward()
 
     encoder, whole = Side("encoder", encode), setting.side("whole", trimmed=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from experiment.layers import merged, place, read_layers
 from model_space.architecture import Space
@@ -16,7 +16,8 @@ from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces import AnyBackbone
 from model_space.validation import explained, hint
 from trainer.data.settings import DataSettings
-from trainer.search import SearchSettings
+from trainer.strategies import STRATEGIES, AnySearch
+from trainer.strategies.snas import SnasSettings
 from trainer.train import TrainSettings
 
 
@@ -29,23 +30,42 @@ class Settings(BaseModel):
     space: AnyBackbone
     encoder: AnyEncoder = LSTMSettings()
     network: NetworkSettings = NetworkSettings()
-    search: SearchSettings = SearchSettings()
+    search: AnySearch = SnasSettings()
     train: TrainSettings = TrainSettings()
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _default_strategy(cls, search: Any) -> Any:
+        if isinstance(search, dict) and "strategy" not in search:
+            return {"strategy": SnasSettings().strategy} | search
+        return search
 
     def space_for(self, data: DataSizes) -> Space:
         """The space that they describe, for data of these sizes."""
         return Space(backbone=self.space, encoder=self.encoder, network=self.network, data=data)
 
     def with_parameters(self, parameters: dict[str, Any], where: str = "trial") -> Self:
-        """These settings with the parameters of a trial: names of the sections `search`, `space` and `network`,
-        and of the section `encoder` behind its name and a dot.
+        """Returns these settings with the parameters of a trial in place of the settings of their names.
+
+        Args:
+            parameters: Names of the sections `search`, `space` and `network`, and of the section `encoder` behind its
+                name and a dot. Where they name another strategy, what these settings do not say follows its defaults.
+            where: Names the origin of the parameters in an error.
 
         Raises:
-            InputError: no section has the name, or the value is not allowed.
+            InputError: No section has the name, or the value is not allowed.
         """
-        content = self.model_dump()
-        known = {key: (section, key) for section in ("network", "space", "search") for key in content[section]}
-        known |= {f"encoder.{key}": ("encoder", key) for key in content["encoder"]}
+        content = self.model_dump(exclude_unset=True)
+        search = STRATEGIES.get(parameters.get("strategy", self.search.strategy), type(self.search))
+        known = {key: ("network", key) for key in NetworkSettings.model_fields}
+        known |= {key: ("space", key) for key in type(self.space).model_fields}
+        known |= {key: ("search", key) for key in search.model_fields}
+        known |= {f"encoder.{key}": ("encoder", key) for key in type(self.encoder).model_fields}
+        for section in ("network", "search", "encoder"):
+            content.setdefault(section, {})
+        content["space"].setdefault("name", self.space.name)
+        content["search"].setdefault("strategy", self.search.strategy)
+        content["encoder"].setdefault("name", self.encoder.name)
         for key, value in parameters.items():
             if key not in known:
                 raise InputError(f"{where}: unknown parameter '{key}' (it is {value!r}){hint(key, known)}")

@@ -22,13 +22,13 @@ def declared_in(package: str, contract: type[T], key: str) -> dict[str, type[T]]
     """
     for module in pkgutil.iter_modules(import_module(package).__path__):
         import_module(f"{package}.{module.name}")
-    # A class may be declared below another one: single path is a form of SNAS.
     found: dict[str, type[T]] = {}
     waiting = list(contract.__subclasses__())
     while waiting:
         declared = waiting.pop()
         waiting += declared.__subclasses__()
-        found[declared.model_fields[key].default] = declared
+        if not declared.model_fields[key].is_required():  # else it is what several have in common
+            found[declared.model_fields[key].default] = declared
     return dict(sorted(found.items()))
 
 

@@ -41,9 +41,13 @@ def explained(error: pydantic.ValidationError, model: type[BaseModel], content: 
     """
     # An unknown key explains a missing one better than the other way round.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    keys, tags = _without_tags(first["loc"], content)
-    name, value, kind = cut(".".join(map(str, keys))), first["input"], first["type"]
+    value, kind = first["input"], first["type"]
+    keys, tags = _without_tags(first["loc"], content, kind == "value_error")
+    name = cut(".".join(map(str, keys)))
     if kind == "extra_forbidden":
+        elsewhere = _forms_with(model, keys)
+        if elsewhere:
+            return keys, f"unknown key '{name}': '{tags[-1]}' has none, it is a key of {', '.join(elsewhere)}"
         return keys, f"unknown key '{name}'{hint(str(keys[-1]), _known_keys(model, keys[:-1], tags))}"
     if kind == "missing":
         return keys, f"'{name}' is missing"
@@ -52,7 +56,7 @@ def explained(error: pydantic.ValidationError, model: type[BaseModel], content: 
         expected = ", ".join(_tags_of(model, keys))
         if kind == "union_tag_not_found":
             return keys, f"'{name}.{key}' is missing, expected one of {expected}"
-        return keys, f"{name}.{key} is {shown(value.get(key))}, expected one of {expected}"
+        return [*keys, key], f"{name}.{key} is {shown(value.get(key))}, expected one of {expected}"
     if kind == "value_error":  # a rule over several keys, which names them itself
         return keys, f"{name}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
     if kind in ("model_type", "model_attributes_type"):
@@ -80,15 +84,21 @@ def hint(key: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
 
 
-def _without_tags(location: tuple[Key, ...], content: Any) -> tuple[list[Key], list[str]]:
-    """Parts what pydantic calls a place into the keys of the file and the names of the forms that it tried."""
+def _without_tags(location: tuple[Key, ...], content: Any, of_section: bool) -> tuple[list[Key], list[str]]:
+    """Parts what pydantic calls a place into the keys of the file and the names of the forms that it tried.
+
+    Args:
+        location: The place.
+        content: What the file holds.
+        of_section: Whether the mistake is one of a whole section, so that the last part may be the name of a form.
+    """
     keys: list[Key] = []
     tags: list[str] = []
     for i, key in enumerate(location):
         inside = isinstance(content, Mapping) and key in content
         inside |= isinstance(content, list | tuple) and isinstance(key, int) and key < len(content)
-        named = isinstance(content, Mapping) and key in content.values()
-        if not inside and (key in ("one", "several") or (named and i + 1 < len(location))):
+        # What is not in the file is the name of a form, or, at the end, a key that is missing.
+        if not inside and (key in ("one", "several") or of_section or i + 1 < len(location)):
             tags.append(str(key))
             continue
         keys.append(key)
@@ -111,6 +121,17 @@ def _tags_of(model: type[BaseModel], keys: list[Key]) -> list[str]:
     for key in keys[:-1]:
         model = next(_models(model.model_fields[str(key)]))
     return [name for each in _models(model.model_fields[str(keys[-1])]) if (name := _name(each))]
+
+
+def _forms_with(model: type[BaseModel], keys: list[Key]) -> list[str]:
+    """Returns the names of the forms of a section that have the last of these keys; none where it has one form."""
+    for key in keys[:-2]:
+        if isinstance(key, str):
+            model = next(_models(model.model_fields[key]))
+    if len(keys) < 2 or not isinstance(keys[-2], str):
+        return []
+    forms = list(_models(model.model_fields[keys[-2]]))
+    return [name for each in forms if keys[-1] in each.model_fields and (name := _name(each)) and len(forms) > 1]
 
 
 def _name(model: type[BaseModel]) -> str | None:

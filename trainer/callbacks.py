@@ -13,7 +13,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from model_space.errors import InputError
-from model_space.files import locked, write_text, write_whole
+from model_space.files import write_text, write_whole
 from trainer.data.batches import ShuffledBatches
 from trainer.module import training_module
 
@@ -199,22 +199,27 @@ def read_curve(folder: Path) -> list[Epoch]:
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def same_run(folder: Path, run: dict) -> None:
-    """Notes what a folder is used for.
+def same_run(folder: Path, run: dict, note: bool) -> None:
+    """Makes sure that a folder is used for one run alone.
+
+    Args:
+        folder: The folder of the run. It is made if it is not there.
+        run: What the run is started with, by section.
+        note: Whether this process notes it in the folder, as the first of several does.
 
     Raises:
-        InputError: it was used for something else, or cannot be made.
+        InputError: The folder was used for another run, or cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: no folder can be made there: {error.strerror}") from None
     path = folder / RUN
-    with locked(folder):  # all processes of a run come here at once
-        if not path.exists():
+    if not path.exists():
+        if note:
             write_text(path, json.dumps(run, indent=1) + "\n")
-            return
-        before = json.loads(path.read_text())
+        return
+    before = json.loads(path.read_text())
     for section, values in run.items():
         if before.get(section) != values:
             raise InputError(

@@ -30,7 +30,8 @@ from trainer.data.batches import longest_first
 from trainer.data.splits import Data
 from trainer.data.vqa import Batch
 from trainer.module import LoopSettings, VQAModule, answer_logits
-from trainer.search import BILEVEL, SearchSettings, run
+from trainer.search import run
+from trainer.strategy import SearchSettings
 from trainer.supernet.choices import at_sample, derive
 from trainer.train import TrainSettings
 
@@ -217,12 +218,13 @@ def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], n
 
 
 def search_steps(space: Space, settings: SearchSettings) -> Callable[[Shape, int, Meter], nn.Module]:
-    """Takes the steps of a search; of accumulated gradients those of one part."""
+    """Returns a function that takes a few steps of a search; with accumulated gradients, of one micro-batch."""
 
     def steps(shape: Shape, questions: int, meter: Meter) -> nn.Module:
-        loaders = 2 if settings.strategy in BILEVEL else 1
+        loaders = 2 if settings.bilevel else 1
         few = {"epochs": 1, "steps_per_epoch": STEPS, "batch_size": questions, "accumulate": 1}
-        few["architecture_share"] = 0.5
+        if settings.bilevel:
+            few["architecture_share"] = 0.5
         split = MadeUp(shape, loaders * questions * STEPS, loaders)
         data = Data(split, split, shape.sizes)
         with derived_at_the_end(meter):

@@ -38,19 +38,19 @@ class Processes:
             return cls()
         return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
 
-    def parts(self, section: str, batch_size: int, accumulate: int) -> int:
-        """Into how many parts the questions of a step are divided, those of all processes together.
+    def micro_batches(self, section: str, batch_size: int, accumulate: int) -> int:
+        """Returns into how many micro-batches the questions of a step are divided, those of all processes together.
 
         Raises:
             InputError: they cannot be.
         """
-        parts = accumulate * self.world_size
-        if batch_size % parts:
+        count = accumulate * self.world_size
+        if batch_size % count:
             raise InputError(
-                f"{section}.batch_size: {batch_size} questions cannot be divided into {accumulate} parts "
+                f"{section}.batch_size: {batch_size} questions cannot be divided into {accumulate} micro-batches "
                 f"({section}.accumulate) for each of {self.world_size} processes"
             )
-        return parts
+        return count
 
     def trainer_options(self, strategy: type[DDPStrategy] = DDPStrategy) -> dict[str, Any]:
         """For Lightning's trainer."""

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning, Trainer
 from nni.nas.execution import SequentialExecutionEngine
-from nni.nas.oneshot.pytorch.strategy import DARTS
 from nni.nas.space import RawFormatModelSpace
-from pydantic import Field, model_validator
 from pytorch_lightning.callbacks import Callback
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader
 
 from model_space.architecture import Architecture, Space
 from model_space.errors import InputError
@@ -21,43 +19,11 @@ from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluation.evaluate import mean_soft_accuracy
-from trainer.module import LoopSettings, VQAModule
+from trainer.module import VQAModule
 from trainer.processes import Processes, Unwrapped
 from trainer.progress import LossMonitor
-from trainer.strategies.darts import Darts
-from trainer.strategies.gumbel_darts import GumbelDarts
-from trainer.strategies.single_path import SinglePath
-from trainer.strategies.snas import Snas
+from trainer.strategy import SearchSettings
 from trainer.supernet.choices import at_sample, derive, distribution, entropy
-
-STRATEGIES = {"snas": Snas, "single_path": SinglePath, "darts": Darts, "gumbel_darts": GumbelDarts}
-BILEVEL = ("darts", "gumbel_darts")
-
-
-class SearchSettings(LoopSettings):
-    """One search; the defaults are those of NAS-VQA."""
-
-    strategy: Literal["snas", "single_path", "darts", "gumbel_darts"] = "snas"
-    seed: int = Field(0, ge=0)
-    epochs: int = Field(9, ge=1)
-    steps_per_epoch: int | None = Field(None, ge=1)
-    """an epoch ends after so many steps; null: when all training questions were seen"""
-    batch_size: int = Field(64, ge=1)
-    """questions of a step, those of all processes together"""
-    processes: int = Field(1, ge=1)
-    """a trial of NNI searches by so many processes, each of which computes its share of every batch: on GPUs each on
-    one of its own"""
-    architecture_lr: float = Field(3e-4, gt=0)
-    temperature: tuple[float, float] = (1.0, 1.0)
-    """of the Gumbel-softmax, at the start and towards the end; linear in between"""
-    architecture_share: float = Field(0.5, gt=0, lt=1)
-    """part of the training questions that trains the architecture where a strategy is bi-level (darts, gumbel_darts)"""
-
-    @model_validator(mode="after")
-    def _cooling(self):
-        if not self.temperature[0] >= self.temperature[1] > 0:
-            raise ValueError(f"temperature is {list(self.temperature)}, expected [start, end] with start >= end > 0")
-        return self
 
 
 def search(
@@ -67,25 +33,28 @@ def search(
     folder: Path,
     report: Callable[[Epoch], None],
 ) -> Architecture:
-    """Searches, with checkpoints; where ``folder`` holds the checkpoint of such a search, goes on from it.
+    """Searches, with checkpoints; where ``folder`` holds the checkpoint of such a search, resumes it.
 
     One of several processes (those of ``torchrun``, or `search.processes` of a trial) has its share of every batch, and
     the first one validates, reports and writes. All return the same.
 
     Args:
-        folder: for the checkpoint and the curve with every candidate's probability.
-        report: is told each epoch: epoch, epochs, accuracy of the derived architecture on the validation split in
+        data: Training and validation split.
+        space: What is searched; its data sizes are those of ``data``.
+        settings: Settings of a strategy, for example :class:`~trainer.strategies.snas.SnasSettings`.
+        folder: Where the checkpoint and the curve go; the curve has every candidate's probability.
+        report: Is told each epoch: epoch, epochs, accuracy of the derived architecture on the validation split in
             percent, loss, temperature, entropy.
 
     Returns:
-        The derived architecture; its score is its accuracy on the validation split, with the supernet's weights.
+        The derived architecture. Its score is its accuracy on the validation split, with the supernet's weights.
 
     Raises:
-        InputError: the folder holds another search, the space has nothing to search, a batch cannot be divided, or a
+        InputError: The folder holds another search, the space has nothing to search, a batch cannot be divided, or a
             loss is not finite.
     """
 
-    def measure(module) -> Epoch:
+    def measure(module: Any) -> Epoch:
         probabilities = distribution(module)
         with at_sample(module, derive(module)):
             accuracy = mean_soft_accuracy(module.model, data.val)
@@ -103,16 +72,20 @@ def search(
 
 
 def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, folder: Path | None) -> nn.Module:
-    """Runs the loop of a search with one callback, which sees what it does.
+    """Runs the loop of a search with a callback that sees what it does.
 
     Args:
-        folder: for checkpoints, from which the loop goes on; None: it keeps none.
+        data: Training and validation split.
+        space: What is searched.
+        settings: Settings of a strategy.
+        callback: A callback of Lightning.
+        folder: Where checkpoints go, from which the loop resumes; None keeps none.
 
     Returns:
         The supernet.
 
     Raises:
-        InputError: see :func:`search`; or a batch is more than the data.
+        InputError: See :func:`search`; or a batch is larger than the data.
     """
     if not space.candidates():
         raise InputError(
@@ -120,31 +93,26 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
             f"'{space.encoder.name}': there is nothing to search"
         )
     processes = Processes.of_torchrun()
-    processes.parts("search", settings.batch_size, settings.accumulate)
+    processes.micro_batches("search", settings.batch_size, settings.accumulate)
     torch.manual_seed(settings.seed)
-    strategy = build_strategy(settings)
-    bilevel = settings.strategy in BILEVEL
-    batches = training_batches(data.train, settings, bilevel)
-    steps = min(len(loader) for loader in batches.values())
+    strategy = settings.build()
+    weights, architecture = training_batches(data.train, settings)
+    steps = min(len(weights), len(architecture))
     if not steps:
         raise InputError(f"search.batch_size: {settings.batch_size} is more than the questions there are to train on")
     if folder is not None:
         described = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
-        same_run(folder, {"space": space.model_dump(mode="json"), "search": described} | data.stated)
+        same_run(
+            folder, {"space": space.model_dump(mode="json"), "search": described} | data.stated, processes.rank == 0
+        )
     steps = min(steps, settings.steps_per_epoch or steps)
-    for batch in batches.values():  # in one part: a step takes its questions at once, and computes them in parts
-        batch.sampler.divide(1, processes.rank, processes.world_size)
-    checkpoint = None
-    used = list(batches.values()) if bilevel else [batches["train"]]
-    callbacks = [LossMonitor(used, folder), callback]
-    if folder is not None:
-        callbacks = [Resume([loader.sampler for loader in used]), *callbacks]
-        callbacks.append(Checkpoints(folder, settings.checkpoint_minutes))
-        checkpoint = str(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+    for batches in (weights, architecture):  # whole: a step takes its questions at once, and divides them itself
+        batches.sampler.divide(1, processes.rank, processes.world_size)
+    used = [weights, architecture] if settings.bilevel else [weights]
     trainer = Trainer(
         max_epochs=settings.epochs,
         limit_train_batches=steps,
-        callbacks=callbacks,
+        callbacks=callbacks(settings, used, callback, folder),
         plugins=[WholeCheckpointIO()],
         enable_checkpointing=folder is not None,
         precision=settings.precision,
@@ -154,11 +122,12 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
         num_sanity_val_steps=0,
         **processes.trainer_options(Unwrapped),
     )
+    checkpoint = str(folder / CHECKPOINT) if folder is not None and (folder / CHECKPOINT).exists() else None
     evaluator = Lightning(
         VQAModule(settings, steps),
         trainer,
-        train_dataloaders=batches["train"],
-        val_dataloaders=batches["architecture"],
+        train_dataloaders=weights,
+        val_dataloaders=architecture,
         fit_kwargs={"ckpt_path": checkpoint},
     )
     model_space = space.build()
@@ -170,19 +139,21 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
     return strategy.supernet
 
 
-def build_strategy(settings: SearchSettings) -> DARTS:
-    options = {"architecture_lr": settings.architecture_lr}
-    if settings.strategy != "darts":
-        options["temperature"] = settings.temperature
-    return STRATEGIES[settings.strategy](**options)
+def training_batches(train: VQADataset, settings: SearchSettings) -> tuple[DataLoader, DataLoader]:
+    """Returns the batches that train the weights, and those that train the architecture."""
+    weights, architecture = (
+        loader(questions, settings.batch_size, seed=settings.seed, drop_last=True)
+        for questions in settings.split(train)
+    )
+    return weights, architecture
 
 
-def training_batches(train: VQADataset, settings: SearchSettings, bilevel: bool) -> dict:
-    """Loaders for the weights and for the architecture: of parts of the split that have no question in common where
-    the search is bi-level, else the same."""
-    parts = {"train": train, "architecture": train}
-    if bilevel:
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed)).tolist()
-        held_out = round(len(train) * settings.architecture_share)
-        parts = {"train": Subset(train, order[held_out:]), "architecture": Subset(train, order[:held_out])}
-    return {name: loader(part, settings.batch_size, seed=settings.seed, drop_last=True) for name, part in parts.items()}
+def callbacks(
+    settings: SearchSettings, used: list[DataLoader], callback: Callback, folder: Path | None
+) -> list[Callback]:
+    """Returns the callbacks of a search's loop; ``used`` are the batches that it reads."""
+    watching: list[Callback] = [LossMonitor(used, folder), callback]
+    if folder is None:
+        return watching
+    resume = Resume([batches.sampler for batches in used])
+    return [resume, *watching, Checkpoints(folder, settings.checkpoint_minutes)]

@@ -40,8 +40,9 @@ from model_space.operations import (
 from model_space.spaces.dcn import DenseCoAttentionLayer
 from trainer.data.splits import Data
 from trainer.data.vqa import Batch
-from trainer.search import SearchSettings, run
-from trainer.supernet.choices import architecture_parameters, mixed_modules
+from trainer.search import run
+from trainer.strategy import SearchSettings
+from trainer.supernet.choices import architecture_parameters, mixed_modules, weighting
 
 WARM_UP, TIMED, RECORDED = 3, 6, 6
 """steps that are left out, that are timed without the profiler, and that are recorded; one more, between the last two,
@@ -259,7 +260,7 @@ def ranges(trainer, pl_module) -> Iterator[None]:
         record_call(training_module, "training_step", LOSS)
         # Around the loss, the backward pass and the optimisers, which have ranges of their own.
         record_call(pl_module, "training_step", STRATEGY)
-        for module in {mixed._softmax for mixed in mixed_modules(pl_module)}:
+        for module in {weighting(mixed) for mixed in mixed_modules(pl_module)}:
             record_module(module, STRATEGY)
         for module, part in parts(training_module.model):
             record_module(module, part)

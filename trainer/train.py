@@ -27,24 +27,21 @@ from trainer.data.vectors import start_embedding
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import loader
 from trainer.evaluation.evaluate import mean_soft_accuracy
-from trainer.module import LoopSettings, VQAModule
+from trainer.module import VQAModule
 from trainer.processes import Processes
 from trainer.progress import Bar, Board, LossMonitor
+from trainer.settings import WARMUP, LoopSettings
 
 
 class TrainSettings(LoopSettings):
-    """Training of a found or fixed network; the defaults are those of MCAN small."""
+    """Settings of the training of a found or fixed network. The defaults are those of MCAN small."""
 
-    seed: int = Field(0, ge=0)
-    epochs: int = Field(13, ge=1)
-    warmup_epochs: int = Field(3, ge=0)
+    warmup: str | None = Field("3 epochs", pattern=f"^{WARMUP}$")
+    """How the learning rate rises at the start, see :class:`~trainer.settings.LoopSettings`."""
     decay_epochs: tuple[int, ...] = (10, 12)
-    steps_per_epoch: int | None = Field(None, ge=1)
-    """an epoch ends after so many steps; null: when all training questions were seen"""
-    batch_size: int = Field(64, ge=1)
-    """questions of a step, those of all processes together"""
+    """Epochs after each of which the learning rate is multiplied by `decay`."""
     clip: float | None = Field(None, gt=0)
-    """largest norm of the gradient of all weights; null: not clipped"""
+    """Largest norm of the gradient of all weights. Null means that it is not clipped."""
 
 
 class SelfContained(Callback):
@@ -80,17 +77,17 @@ def train(
     run = {"space": architecture.space.model_dump(mode="json"), "choices": architecture.choices}
     run["train"] = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
     processes = Processes.of_torchrun()
-    parts = processes.parts("train", settings.batch_size, settings.accumulate)
+    micro_batches = processes.micro_batches("train", settings.batch_size, settings.accumulate)
     torch.manual_seed(settings.seed)
     batches = loader(data.train, settings.batch_size, seed=settings.seed, drop_last=True)
     if not len(batches):
         raise InputError(
             f"train.batch_size: {settings.batch_size} is more than the {len(data.train)} training questions"
         )
-    same_run(folder, run | data.stated)
+    same_run(folder, run | data.stated, processes.rank == 0)
     steps = min(len(batches), settings.steps_per_epoch or len(batches))
     batches.sampler.divide(settings.accumulate, processes.rank, processes.world_size)
-    module = VQAModule(settings, steps, parts)
+    module = VQAModule(settings, steps, micro_batches)
     module.set_model(architecture.network())
     if data.word_vectors:
         start_embedding(module.model, data.word_vectors)

@@ -25,7 +25,7 @@ from trainer.data.features.paths import packed_path
 from trainer.data.questions import read_questions
 from trainer.data.settings import SplitSettings
 from trainer.data.splits import make_data
-from trainer.search import BILEVEL, SearchSettings
+from trainer.strategy import BiLevelSettings, SearchSettings
 from trainer.train import TrainSettings
 
 OFFICIAL = {
@@ -161,7 +161,7 @@ def costs_table(settings: Settings, costs: dict[str, Cost], questions: int, vali
 def rows(settings: Settings, name: str, cost: Cost, questions: int, validated: int) -> dict[str, str]:
     section = section_of(settings, name)
     parts = section.accumulate
-    if name == "search" and section.strategy in BILEVEL:
+    if isinstance(section, BiLevelSettings):
         questions = round(questions * min(section.architecture_share, 1 - section.architecture_share))
     steps = min(questions // section.batch_size, section.steps_per_epoch or questions)
     step = parts * cost.seconds(part_of(settings, name))

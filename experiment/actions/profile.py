@@ -4,7 +4,6 @@ from rich import box
 from rich.table import Table
 
 from experiment.settings import Settings
-from trainer.search import BILEVEL
 from trainer.step_profile import CELLS, DROPOUT, ENCODER, LOADING, PYTHON, RECORDED, STRATEGY, WARM_UP, Profile
 
 IDLE = "device idle, waits for Python"
@@ -132,7 +131,7 @@ def advice(profile: Profile, settings: Settings) -> list[str]:
     padded = profile.padding >= 0.15 and not settings.data.trim
     measured = {
         "not chosen": 100 * sum(cost.not_chosen for cost in profile.parts.values()) / total,
-        "soft": percent(*OPERATIONS, CELLS) if settings.search.strategy in BILEVEL else 0.0,
+        "soft": percent(*OPERATIONS, CELLS) if settings.search.bilevel else 0.0,
         "recurrent": percent(ENCODER) if recurrent else 0.0,
         "lstm": 0.0 if recurrent else percent(ENCODER),
         "padded": attention if padded else 0.0,

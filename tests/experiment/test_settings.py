@@ -5,6 +5,7 @@ import pytest
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from tests.helpers.paths import DIGITS
+from trainer.strategies.snas import SnasSettings
 
 
 def test_the_shipped_settings_are_right():
@@ -16,9 +17,7 @@ def test_the_shipped_settings_are_right():
 
 def test_the_defaults_of_the_search_are_the_sources():
     """NAS-VQA: Adam 1e-4 for the weights, 3e-4 for the architecture, temperature 1."""
-    from trainer.search import SearchSettings
-
-    settings = SearchSettings()
+    settings = SnasSettings()
     assert (settings.lr, settings.architecture_lr, settings.temperature) == (1e-4, 3e-4, (1.0, 1.0))
 
 
@@ -29,14 +28,19 @@ def test_the_defaults_of_the_search_are_the_sources():
         (
             "strategy: snas",
             "strategy: enas",
-            ["search.strategy is 'enas'", "'single_path', 'darts' or"],
+            ["search.strategy is 'enas'", "expected one of darts, gumbel_darts, single_path, snas"],
         ),
         ("edges: one", "edge: one", ["space.edge", "did you mean 'edges'"]),
         ("name: stacked", "name: stackd", ["space.name is 'stackd'", "mcan, paired, stacked"]),
         ("hidden: ", "hidden: -", ["network.hidden", "greater than or equal to 1"]),
         ("heads: ", "heads: 7", ["heads", "divide hidden"]),
         ("\ntrain:", "\ntrian:", ["unknown key 'trian'", "did you mean 'train'"]),
-        ("temperature: [1.0, 1.0]", "temperature: [1.0, 2.0]", ["temperature is [1.0, 2.0]", "start >= end > 0"]),
+        ("strategy: snas ", "temperature: [1.0, 2.0] #", ["temperature is [1.0, 2.0]", "start >= end > 0"]),
+        (
+            "  strategy: snas ",
+            "  strategy: darts\n  temperature: [1.0, 1.0] #",
+            ["unknown key 'search.temperature': 'darts' has none, it is a key of gumbel_darts, single_path, snas"],
+        ),
         (
             "  max_tokens:",
             "  val: {questions: a.json, anotations: b.json, features: c}\n  max_tokens:",
@@ -89,8 +93,19 @@ def test_a_trials_parameters_replace_settings_of_their_name():
         ({"sed": 1}, "unknown parameter 'sed'.*did you mean 'seed'"),
         ({"seed": -1}, "search.seed is -1"),
         ({"edges": "two"}, "space.edges is 'two'"),
+        ({"strategy": "enas"}, "search.strategy is 'enas', expected one of darts, gumbel_darts, single_path, snas"),
+        ({"strategy": "darts", "temperature": [2, 1]}, "unknown parameter 'temperature'"),
     ],
 )
 def test_a_wrong_parameter_of_a_trial_is_named(parameters, said):
     with pytest.raises(InputError, match=said):
         read_settings(DIGITS).with_parameters(parameters)
+
+
+def test_what_a_file_says_of_its_strategy_is_not_silently_dropped(tmp_path):
+    """A trial of another strategy is refused what only the file's strategy has."""
+    file = tmp_path / "settings.yml"
+    file.write_text(DIGITS.read_text().replace("  strategy: snas ", "  temperature: [2.0, 1.0]\n  strategy: snas "))
+    assert read_settings(file).with_parameters({"strategy": "single_path"}).search.temperature == (2.0, 1.0)
+    with pytest.raises(InputError, match=r"temperature.*'darts' has none"):
+        read_settings(file).with_parameters({"strategy": "darts"})

@@ -20,12 +20,13 @@ import torch
 from model_space.architecture import Architecture, Space
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.spaces.stacked import StackedSettings
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import tiny_network
 from tests.helpers.tiny_vqa import write_split
 from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint, read_curve
 from trainer.data.settings import DataSettings, SplitSettings
 from trainer.data.splits import Data, load_data
-from trainer.search import SearchSettings, search
+from trainer.search import search
 from trainer.train import TrainSettings, train
 
 KINDS = ("train", "snas", "gumbel_darts")
@@ -54,11 +55,11 @@ def run(kind: str, data: Data, folder: Path) -> None:
         data=data.sizes,
     )
     if kind == "train":
-        settings = TrainSettings(**OFTEN, batch_size=16, accumulate=2, warmup_epochs=1, decay_epochs=(1,), clip=1.0)
+        settings = TrainSettings(**OFTEN, batch_size=16, accumulate=2, warmup="1 epochs", decay_epochs=(1,), clip=1.0)
         train(data, Architecture(space=space, choices=space.random_choices(3)), settings, folder)
     else:
-        settings = SearchSettings(
-            **OFTEN, batch_size=8, accumulate=2, strategy=kind, temperature=(2.0, 0.5), warmup_steps=5
+        settings = search_settings(
+            **OFTEN, batch_size=8, accumulate=2, strategy=kind, temperature=(2.0, 0.5), warmup="5 steps"
         )
         search(data, space, settings, folder, lambda epoch: None)
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from model_space.architecture import Architecture
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of
 from trainer.data.settings import DataSettings
 from trainer.data.splits import Data, load_split
 from trainer.evaluation.evaluate import evaluate
-from trainer.search import SearchSettings, search
+from trainer.search import search
 from trainer.train import TrainSettings, load_trained, train
 
 FEW = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "lr": 1e-3}
@@ -15,7 +16,7 @@ FEW = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "lr": 1e-3}
 
 def searched(data: Data, space, strategy: str, folder: Path, **changes) -> Architecture:
     """The architecture that a search of two steps finds; ``changes`` are of the encoder and the network."""
-    settings = SearchSettings(strategy=strategy, **FEW)
+    settings = search_settings(strategy=strategy, **FEW)
     return search(data, space_of(data, space, **changes), settings, folder, lambda epoch: None)
 
 

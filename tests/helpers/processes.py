@@ -11,11 +11,12 @@ import torch
 from model_space.architecture import Architecture
 from model_space.encoders.recurrent import RecurrentSettings
 from model_space.spaces.stacked import StackedSettings
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import tiny_space
 from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint
 from trainer.data.settings import DataSettings
 from trainer.data.splits import Data, load_data
-from trainer.search import SearchSettings, search
+from trainer.search import search
 from trainer.train import TrainSettings, train
 
 SPACE = StackedSettings(edges="one", cells=1, nodes=2)
@@ -43,7 +44,7 @@ def searching(data: Data, folder: Path, name: str, dropout: float = 0.0, **chang
     options = SEARCHES[name]
     space = tiny_space(SPACE, options.get("encoder"), dropout=dropout).model_copy(update={"data": data.sizes})
     few = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 16, "lr": 1e-3, "architecture_lr": 1e-2, "seed": 3}
-    settings = SearchSettings(**few | {"strategy": options["strategy"], "temperature": (2.0, 0.5)} | changes)
+    settings = search_settings(**few | {"strategy": options["strategy"], "temperature": (2.0, 0.5)} | changes)
     if not dropout:
         settings = settings.model_copy(update={"precision": "64-true"})
     return search(data, space, settings, folder, lambda epoch: None)

@@ -1,11 +1,21 @@
-"""Short searches, and searches that end too early."""
+"""Settings of searches, short searches, and searches that end too early."""
 
-from trainer.search import SearchSettings
+from typing import Any
+
+from trainer.strategies import STRATEGIES
+from trainer.strategy import SearchSettings
+
+
+def search_settings(strategy: str = "snas", **changes: Any) -> SearchSettings:
+    """Returns the settings of a strategy; those of ``changes`` that the strategy does not have are left out."""
+    declared = STRATEGIES[strategy]
+    optional = {"temperature", "architecture_share"} - declared.model_fields.keys()
+    return declared(**{key: value for key, value in changes.items() if key not in optional})
 
 
 def short_search(**changes) -> SearchSettings:
     """Settings of a short search; ``changes`` replace some."""
-    return SearchSettings(**({"epochs": 3, "batch_size": 16, "lr": 1e-3, "architecture_lr": 1e-2} | changes))
+    return search_settings(**({"epochs": 3, "batch_size": 16, "lr": 1e-3, "architecture_lr": 1e-2} | changes))
 
 
 class Killed(Exception):

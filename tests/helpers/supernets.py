@@ -15,6 +15,7 @@ from trainer.strategies.gumbel_darts import GumbelDarts
 from trainer.strategies.single_path import SinglePath
 from trainer.strategies.snas import Snas
 from trainer.supernet.choices import (
+    PARAMETER_SUFFIX,
     at_sample,
 )
 from trainer.supernet.deferred import TOGETHER
@@ -47,7 +48,7 @@ def weights_at(supernet: Network, choices: dict) -> dict[str, torch.Tensor]:
                 candidate, _, rest = name.removeprefix(f"{prefix}.").partition(".")
                 name = f"{prefix}.{rest}" if candidate == choices[layer.label] else ""
                 break
-        if name and not name.endswith("_arch_alpha"):
+        if name and not name.endswith(PARAMETER_SUFFIX):
             weights[name] = weight
     return weights
 

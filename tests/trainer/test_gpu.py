@@ -10,8 +10,9 @@ from model_space.operations import FeedForward, GuidedAttention, SelfAttention
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.paired import PairedSettings
 from model_space.spaces.stacked import StackedSettings
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of, tiny_batch, tiny_space
-from trainer.search import SearchSettings, search
+from trainer.search import search
 from trainer.strategies.snas import Snas
 from trainer.supernet.choices import at_sample
 
@@ -129,6 +130,6 @@ def test_search_learns(tiny_data, tmp_path, precision):
     space = space_of(tiny_data, StackedSettings(cells=1, nodes=2))
     space = space.model_copy(update={"encoder": encoder()})
     epochs = []
-    settings = SearchSettings(epochs=4, batch_size=16, lr=0.01, precision=precision, tf32=True)
+    settings = search_settings(epochs=4, batch_size=16, lr=0.01, precision=precision, tf32=True)
     search(tiny_data, space, settings, tmp_path, epochs.append)
     assert epochs[-1]["loss"] < epochs[0]["loss"]

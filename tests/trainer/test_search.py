@@ -14,6 +14,7 @@ from tests.helpers.supernets import FORMS, loss_of, supernet_of
 from tests.helpers.tiny import space_of, tiny_batch
 from trainer.callbacks import load_checkpoint, read_curve
 from trainer.search import search, training_batches
+from trainer.supernet.choices import architecture_parameter, weighting
 
 ONE = StackedSettings(edges="one", cells=2, nodes=2)
 ALL = StackedSettings(edges="all", cells=2, nodes=2)
@@ -76,12 +77,12 @@ def test_the_seed_decides(tiny_data, tmp_path):
 
 
 def test_bilevel_search_trains_the_architecture_on_other_questions(tiny_data):
-    parts = training_batches(tiny_data.train, short_search(strategy="darts", architecture_share=0.25), bilevel=True)
-    weights, architecture = (set(parts[name].dataset.indices) for name in ("train", "architecture"))
+    settings = short_search(strategy="darts", architecture_share=0.25)
+    weights, architecture = (set(batches.dataset.indices) for batches in training_batches(tiny_data.train, settings))
     assert not weights & architecture
     assert len(weights) == 72 and len(architecture) == 24
-    again = training_batches(tiny_data.train, short_search(strategy="darts", architecture_share=0.25), bilevel=True)
-    assert parts["train"].dataset.indices == again["train"].dataset.indices
+    again, _ = training_batches(tiny_data.train, settings)
+    assert set(again.dataset.indices) == weights
 
 
 def test_a_folder_belongs_to_one_search(tiny_data, tmp_path):
@@ -128,7 +129,7 @@ def test_a_step_keeps_no_graph_alive(tiny_data, tmp_path):
     import gc
     import weakref
 
-    from trainer.supernet.choices import draw, mixed_modules
+    from trainer.supernet.choices import mixed_modules, sample
 
     gc.collect()
     gc.disable()
@@ -136,7 +137,7 @@ def test_a_step_keeps_no_graph_alive(tiny_data, tmp_path):
         for form in FORMS:
             supernet = supernet_of(form)
             for module in mixed_modules(supernet):
-                draw([module._softmax], [module._arch_alpha], 1.0)
+                sample([weighting(module)], [architecture_parameter(module)], 1.0)
             alive = []
             hook = supernet.backbone.cells[0].register_forward_hook(
                 lambda module, inputs, output, alive=alive: alive.append(weakref.ref(output[0]))

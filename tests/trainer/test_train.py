@@ -13,7 +13,7 @@ from tests.helpers.tiny import tiny_space
 from trainer.callbacks import load_checkpoint, read_curve
 from trainer.data.splits import load_data, load_split
 from trainer.evaluation.evaluate import answers, evaluate, mean_soft_accuracy
-from trainer.module import LoopSettings
+from trainer.settings import LoopSettings
 from trainer.train import TrainSettings, load_trained, train
 
 FORMS = [StackedSettings(edges="one", nodes=2), StackedSettings(edges="all", nodes=2), MCANSettings(layers=1)]
@@ -110,6 +110,6 @@ def test_loading_a_checkpoint_runs_nothing(tmp_path):
 
 def test_learning_rate_of_mcan():
     """Warm-up over three epochs, a fifth after the epochs 10 and 12 (mcan-vqa)."""
-    schedule = LoopSettings(warmup_steps=30, decay_epochs=[10, 12], decay=0.2)
-    scales = [schedule.scale(step, steps_per_epoch=10) for step in (0, 14, 29, 99, 100, 119, 120)]
+    schedule = LoopSettings(warmup="30 steps", decay_epochs=[10, 12], decay=0.2)
+    scales = [schedule.lr_scale(step, steps_per_epoch=10) for step in (0, 14, 29, 99, 100, 119, 120)]
     assert scales == pytest.approx([1 / 30, 0.5, 1, 1, 0.2, 0.2, 0.04])

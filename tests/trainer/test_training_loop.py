@@ -17,13 +17,14 @@ from model_space.spaces.stacked import StackedSettings
 from tests.helpers.kill import difference, tiny
 from tests.helpers.processes import training
 from tests.helpers.running import run
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of, tiny_space
 from trainer import progress
 from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint, read_curve
 from trainer.data.batches import ShuffledBatches
 from trainer.data.splits import load_data
 from trainer.module import VQAModule
-from trainer.search import SearchSettings, search
+from trainer.search import search
 from trainer.train import TrainSettings, train
 
 KILLS = int(os.environ.get("KILLS", 21))
@@ -31,7 +32,7 @@ MCAN = Architecture(space=tiny_space(MCANSettings(layers=1)), choices={})
 
 
 def settings(**changes) -> TrainSettings:
-    return TrainSettings(**({"epochs": 2, "batch_size": 16, "lr": 1e-3, "warmup_epochs": 0} | changes))
+    return TrainSettings(**({"epochs": 2, "batch_size": 16, "lr": 1e-3, "warmup": None} | changes))
 
 
 def assert_trained_alike(first: Path, second: Path) -> None:
@@ -50,7 +51,9 @@ def test_the_defaults_are_mcans():
     """mcan-vqa, cfgs/base_cfgs.py and small_model.yml, core/model/optim.py."""
     defaults = TrainSettings()
     assert (defaults.epochs, defaults.batch_size, defaults.lr, defaults.clip) == (13, 64, 1e-4, None)
-    scales = [defaults.scale(step, steps_per_epoch=10) for step in (0, 9, 10, 19, 20, 29, 30, 99, 100, 119, 120, 129)]
+    scales = [
+        defaults.lr_scale(step, steps_per_epoch=10) for step in (0, 9, 10, 19, 20, 29, 30, 99, 100, 119, 120, 129)
+    ]
     assert scales == pytest.approx([1 / 4, 1 / 4, 2 / 4, 2 / 4, 3 / 4, 3 / 4, 1, 1, 0.2, 0.2, 0.04, 0.04])
     module = VQAModule(defaults, steps_per_epoch=10)
     module.set_model(MCAN.network())
@@ -58,10 +61,23 @@ def test_the_defaults_are_mcans():
     assert (group["betas"], group["eps"], group["initial_lr"], group["lr"]) == ((0.9, 0.98), 1e-9, 1e-4, 0.25e-4)
 
 
-def test_one_warmup_at_a_time():
-    with pytest.raises(ValueError, match="warmup_steps is 5 and warmup_epochs is 3"):
-        TrainSettings(warmup_steps=5)
-    assert TrainSettings(warmup_steps=5, warmup_epochs=0).scale(0, 10) == 0.2
+@pytest.mark.parametrize("warmup", ["5", "steps", "0 steps", "5 step", "-5 steps", "5 steps, 3 epochs"])
+def test_a_warmup_is_a_number_of_steps_or_epochs(warmup):
+    with pytest.raises(ValueError, match="warmup"):
+        TrainSettings(warmup=warmup)
+
+
+def test_the_learning_rate_rises_as_the_warmup_says():
+    """Linearly over steps, by a stair in each epoch, or not at all."""
+    assert [TrainSettings(warmup="5 steps").lr_scale(step, 10) for step in (0, 1, 4, 5)] == [0.2, 0.4, 1.0, 1.0]
+    assert [TrainSettings(warmup="3 epochs").lr_scale(step, 10) for step in (0, 9, 10, 29, 30)] == [
+        0.25,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    ]
+    assert TrainSettings(warmup=None).lr_scale(0, 10) == 1.0
 
 
 def test_parts_and_shares_make_the_batches():
@@ -94,7 +110,7 @@ def test_four_parts_of_a_batch_are_one_step(tiny_data, tmp_path):
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tiny_data, tmp_path):
-    with pytest.raises(InputError, match=r"train\.batch_size: 16 questions cannot be divided into 3 parts"):
+    with pytest.raises(InputError, match=r"train\.batch_size: 16 questions cannot be divided into 3 micro-batches"):
         train(tiny_data, MCAN, settings(accumulate=3), tmp_path)
 
 
@@ -181,7 +197,7 @@ def test_a_search_stops_likewise(tiny_data, tmp_path, strategy):
     data, ids = poisoned(tiny_data, 2)
     if strategy == "darts":
         ids = []  # another half of the questions, in another order
-    options = SearchSettings(strategy=strategy, epochs=1, batch_size=16, lr=1e-3, checkpoint_minutes=1e-6)
+    options = search_settings(strategy=strategy, epochs=1, batch_size=16, lr=1e-3, checkpoint_minutes=1e-6)
     space = space_of(tiny_data, StackedSettings(edges="one", cells=1, nodes=2))
     with pytest.raises(InputError, match=f"epoch 1, step [0-9]: .* the questions .*{', '.join(map(str, ids))}"):
         search(data, space, options, tmp_path, lambda epoch: None)

@@ -1,23 +1,26 @@
 """DARTS (Liu et al., 2018, arXiv 1806.09055), first order, by NNI: every candidate, weighted by a softmax; bi-level."""
 
+from typing import Literal
+
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.strategy import DARTS
 
-from trainer.supernet.micro_batches import StepInParts
+from trainer.strategy import BiLevelSettings
+from trainer.supernet.micro_batches import MicroBatches
 from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
 
 
-class DartsModule(StepInParts, OrderedArchitecture, DartsLightningModule):
-    """NNI's search loop of DARTS, its two batches of a step in parts."""
+class DartsModule(MicroBatches, OrderedArchitecture, DartsLightningModule):
+    """NNI's search loop of DARTS, with the two batches of a step in micro-batches."""
 
     def training_step(self, batch, batch_idx: int):
         weights, architecture = self.optimizers()
         for optimizer, questions in ((architecture, batch["val"]), (weights, batch["train"])):
             optimizer.zero_grad()
-            for part in self.parts(questions):
-                self.manual_backward(self.training_module.training_step(part, batch_idx))
-            self.add_up(optimizer.param_groups[0]["params"])
+            for micro_batch in self.micro_batches(questions):
+                self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
+            self.all_reduce(optimizer.param_groups[0]["params"])
             optimizer.step()
         self.advance_lr_schedulers(batch_idx)
 
@@ -26,7 +29,7 @@ class Darts(DARTS):
     """NNI's strategy of DARTS.
 
     Args:
-        architecture_lr: learning rate of the architecture's Adam (0.5, 0.999), weight decay 1e-3.
+        architecture_lr: Learning rate of the architecture's Adam (0.5, 0.999), with a weight decay of 1e-3.
     """
 
     def __init__(self, *, architecture_lr: float):
@@ -37,3 +40,13 @@ class Darts(DARTS):
 
     def default_mutation_hooks(self):
         return [read_mixed_layers, *super().default_mutation_hooks()]
+
+
+class DartsSettings(BiLevelSettings):
+    """Settings of a search by DARTS."""
+
+    strategy: Literal["darts"] = "darts"
+
+    def build(self) -> Darts:
+        """Returns the strategy."""
+        return Darts(architecture_lr=self.architecture_lr)

@@ -1,4 +1,6 @@
-"""GumbelDARTS by NNI: DARTS with a soft Gumbel-softmax draw in place of the softmax (FBNet, arXiv 1812.03443)."""
+"""GumbelDARTS by NNI: DARTS with a soft Gumbel-softmax sample in place of the softmax (FBNet, arXiv 1812.03443)."""
+
+from typing import Literal
 
 from nni.nas.oneshot.pytorch.differentiable import GumbelDartsLightningModule, LinearTemperatureScheduler
 from nni.nas.oneshot.pytorch.strategy import GumbelDARTS
@@ -6,13 +8,16 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from torch import Tensor
 
 from trainer.strategies.darts import DartsModule
+from trainer.strategy import BiLevelSettings, Temperature
 from trainer.supernet.choices import gumbel
 from trainer.supernet.recurrent import read_mixed_layers
 
 
 class NoisySoftmax(GumbelSoftmax):
-    """NNI's, with noise that the parts of a step share. Every mixed layer draws for itself, also where two share a
-    label."""
+    """NNI's Gumbel-softmax, with noise that the micro-batches of a step share.
+
+    Every mixed layer samples for itself, also where two share a label.
+    """
 
     each_call = True
     noise = staticmethod(gumbel)
@@ -22,15 +27,15 @@ class NoisySoftmax(GumbelSoftmax):
 
 
 class GumbelDartsModule(DartsModule, GumbelDartsLightningModule):
-    """NNI's search loop of GumbelDARTS, its two batches of a step in parts."""
+    """NNI's search loop of GumbelDARTS, with the two batches of a step in micro-batches."""
 
 
 class GumbelDarts(GumbelDARTS):
     """NNI's strategy of GumbelDARTS.
 
     Args:
-        architecture_lr: learning rate of the architecture's Adam (0.5, 0.999), weight decay 1e-3.
-        temperature: of the Gumbel-softmax at the first epoch and towards the last, linear in between.
+        architecture_lr: Learning rate of the architecture's Adam (0.5, 0.999), with a weight decay of 1e-3.
+        temperature: Temperature of the Gumbel-softmax at the first epoch and towards the last, linear in between.
     """
 
     def __init__(self, *, architecture_lr: float, temperature: tuple[float, float]):
@@ -45,3 +50,13 @@ class GumbelDarts(GumbelDARTS):
 
     def default_mutation_hooks(self):
         return [read_mixed_layers, *super().default_mutation_hooks()]
+
+
+class GumbelDartsSettings(Temperature, BiLevelSettings):
+    """Settings of a search by GumbelDARTS."""
+
+    strategy: Literal["gumbel_darts"] = "gumbel_darts"
+
+    def build(self) -> GumbelDarts:
+        """Returns the strategy."""
+        return GumbelDarts(architecture_lr=self.architecture_lr, temperature=self.temperature)

@@ -6,15 +6,22 @@ straight-through sample carries the gradient to the architecture, and only the e
 computes ``<g, f_k(x)>``. So this is another estimator than SNAS, and a cheaper one.
 """
 
+from typing import Literal
+
 from trainer.strategies.snas import SampledInput, SampledLayer, Snas
+from trainer.strategy import SearchSettings, Temperature
 
 
 class SinglePathLayer(SampledLayer):
-    others = False
+    """A `LayerChoice` of which only the sampled candidate is computed."""
+
+    computes_others = False
 
 
 class SinglePathInput(SampledInput):
-    others = False
+    """An `InputChoice` of which only the sampled candidate is looked at."""
+
+    computes_others = False
 
 
 class SinglePath(Snas):
@@ -22,3 +29,13 @@ class SinglePath(Snas):
 
     mixed_layer = SinglePathLayer
     mixed_input = SinglePathInput
+
+
+class SinglePathSettings(Temperature, SearchSettings):
+    """Settings of a search by single path."""
+
+    strategy: Literal["single_path"] = "single_path"
+
+    def build(self) -> SinglePath:
+        """Returns the strategy."""
+        return SinglePath(architecture_lr=self.architecture_lr, temperature=self.temperature)

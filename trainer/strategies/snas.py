@@ -1,6 +1,6 @@
 """SNAS, stochastic neural architecture search (Xie et al., 2018, arXiv 1812.09926).
 
-Single-level: one batch, one loss, both optimisers. Each forward pass draws one hard Gumbel-softmax sample a label, and
+Single-level: one batch, one loss, both optimisers. Each forward pass takes one hard Gumbel-softmax sample a label, and
 the straight-through estimator carries the gradient of the loss to the architecture parameters. Layers that share a
 label share the sample. A layer with a true attribute ``resample_each_call`` takes a new sample at each call instead: a
 recurrent cell at every time step.
@@ -9,14 +9,14 @@ The mixed layers here compute ``y = Σ_k z_k f_k(x)`` for a one-hot ``z`` withou
 With ``g = ∂L/∂y``, the plain form gives ``∂L/∂z_k = <g, f_k(x)>`` to the sample, ``z_k · g`` to ``f_k``: only the
 chosen candidate's weights and input have a gradient. So the chosen one runs as usual, the others once, without a graph,
 when the backward pass is over and every ``g`` is known. The gradients are those of the plain form; with dropout the
-masks of the candidates that were not chosen are other draws of the same distribution.
+masks of the candidates that were not chosen are other samples of the same distribution.
 
 A weight that took no part in a step has the gradient None, not zero: its moments in Adam stay as they are. (NAS-VQA
 gives it a zero, with which Adam goes on moving it by its old moments.)
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule, LinearTemperatureScheduler
@@ -26,25 +26,34 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from model_space.functional import dropout_drawn_ahead
-from trainer.supernet.choices import MixedModule, OneHot, hard_samples, mixed_modules, set_samples
-from trainer.supernet.micro_batches import StepInParts
+from trainer.strategy import SearchSettings, Temperature
+from trainer.supernet.choices import (
+    MixedModule,
+    OneHot,
+    architecture_parameter,
+    hard_samples,
+    mixed_modules,
+    set_samples,
+    weighting,
+)
+from trainer.supernet.micro_batches import MicroBatches
 from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
 
 Candidate = tuple[nn.Module | None, tuple[Any, ...]]
-"""an operation and what it is called with, or None and its output"""
+"""An operation and what it is called with, or None and its output."""
 
 
 class _SampledSum(torch.autograd.Function):
-    """``Σ_k z_k f_k`` for a one-hot ``z``; those that are not chosen are left to the end of the backward pass."""
+    """Computes ``Σ_k z_k f_k`` for a one-hot ``z``; the others wait for the end of the backward pass."""
 
     @staticmethod
     def forward(ctx, one_hot: Tensor, sample: OneHot, others: Callable[[int], Candidate] | None, *output: Tensor):
-        ctx.chosen, ctx.place, ctx.unchosen = sample.index, sample.place, sample.unchosen
+        ctx.chosen, ctx.place, ctx.deferred = sample.index, sample.place, sample.deferred
         ctx.others, ctx.candidates = others, len(one_hot)
         # Autocast is a state of the thread, and on a GPU the backward pass has a thread of its own.
         device = output[0].device.type
-        ctx.unchosen.autocast = {
+        ctx.deferred.autocast = {
             "device_type": device,
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),
@@ -57,23 +66,26 @@ class _SampledSum(torch.autograd.Function):
     def backward(ctx, *gradient: Tensor):
         for k in range(ctx.candidates):
             if k == ctx.chosen:
-                ctx.unchosen.want((ctx.place, k), gradient, None, ctx.saved_tensors)
+                ctx.deferred.defer((ctx.place, k), gradient, None, ctx.saved_tensors)
             elif ctx.others is not None:
-                ctx.unchosen.want((ctx.place, k), gradient, *ctx.others(k))
+                ctx.deferred.defer((ctx.place, k), gradient, *ctx.others(k))
         return None, None, None, *gradient
 
 
 def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Candidate]) -> Tensor | Sequence[Tensor]:
-    """The chosen candidate's tensor or tensors, with the gradient of the whole sum to the sample; where the mixed layer
-    leaves the others out, with their entries of that gradient zero."""
-    one_hot, sample = mixed._softmax(mixed._arch_alpha), mixed._softmax
+    """Returns the output of the chosen candidate, with the gradient of the whole sum to the sample.
+
+    Where the mixed layer does not compute the others, their entries of that gradient are zero.
+    """
+    sample = weighting(mixed)
+    one_hot = sample(architecture_parameter(mixed))
     operation, inputs = candidate(sample.index)
     output = inputs if operation is None else operation(*inputs)
     if operation is None and len(inputs) == 1:
         (output,) = inputs
     if not (one_hot.requires_grad and torch.is_grad_enabled()):
         return output
-    others = candidate if mixed.others else None
+    others = candidate if mixed.computes_others else None
     if isinstance(output, Tensor):
         return _SampledSum.apply(one_hot, sample, others, output)[0]
     return _SampledSum.apply(one_hot, sample, others, *output)
@@ -82,8 +94,8 @@ def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Candidate]) -> Te
 class SampledLayer(DifferentiableMixedLayer):
     """A `LayerChoice` at a hard sample; its candidates give a tensor or a tuple of tensors."""
 
-    others = True
-    """whether the candidates that are not chosen are computed, for their entries of the sample's gradient"""
+    computes_others = True
+    """Whether the candidates that are not chosen are computed, for their entries of the sample's gradient."""
 
     @classmethod
     def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
@@ -96,7 +108,7 @@ class SampledLayer(DifferentiableMixedLayer):
 class SampledInput(DifferentiableMixedInput):
     """An `InputChoice` of one candidate, a tensor or a tuple of tensors, at a hard sample."""
 
-    others = True
+    computes_others = True
 
     @classmethod
     def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
@@ -109,13 +121,13 @@ class SampledInput(DifferentiableMixedInput):
 
 
 def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
-    """One sample a label, whichever layer asks first."""
+    """Returns the sample of a label, which all layers of the label share."""
     if not hasattr(module, "label"):
         return None
     return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "resample_each_call", False)))
 
 
-class SnasModule(StepInParts, OrderedArchitecture, DartsLightningModule):
+class SnasModule(MicroBatches, OrderedArchitecture, DartsLightningModule):
     """The search loop of SNAS around the training module."""
 
     def __init__(self, training_module, temperature: LinearTemperatureScheduler, **kwargs):
@@ -126,8 +138,8 @@ class SnasModule(StepInParts, OrderedArchitecture, DartsLightningModule):
         self.temperature = self.temperature_schedule.step(self.trainer.current_epoch, self.trainer.max_epochs)
         # Not at every step: a supernet has thousands of modules.
         modules = {module.label: module for module in mixed_modules(self)}.values()
-        self.samples = [module._softmax for module in modules]
-        self.architecture = [module._arch_alpha for module in modules]
+        self.samples = [weighting(module) for module in modules]
+        self.architecture = [architecture_parameter(module) for module in modules]
         self.lengths = [len(parameter) for parameter in self.architecture]
         for sample in self.samples:
             sample.temperature = self.temperature
@@ -140,15 +152,15 @@ class SnasModule(StepInParts, OrderedArchitecture, DartsLightningModule):
         for parameter in self.architecture:
             # Zero and not None: a choice that a sampled `none` cut off has no gradient, but decays like the others.
             parameter.grad = torch.zeros_like(parameter)
-        drawn, indices = hard_samples(self.architecture, self.temperature, self.noise)
-        samples = drawn.detach().requires_grad_()  # the parts' gradients add up here, and go on from here once
+        sampled, indices = hard_samples(self.architecture, self.temperature, self.noise)
+        samples = sampled.detach().requires_grad_()  # where gradients of micro-batches add up, to go back once
         samples.grad = torch.zeros_like(samples)
         with dropout_drawn_ahead():  # of the backward pass too, where the other candidates are computed
-            for part in self.parts(batch):
+            for micro_batch in self.micro_batches(batch):
                 set_samples(self.samples, samples, self.lengths, indices)
-                self.manual_backward(self.training_module.training_step(part, batch_idx))
-        drawn.backward(samples.grad)
-        self.add_up(self.parameters())
+                self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
+        sampled.backward(samples.grad)
+        self.all_reduce(self.parameters())
         for optimizer in optimizers:
             optimizer.step()
         self.advance_lr_schedulers(batch_idx)
@@ -158,8 +170,8 @@ class Snas(DARTS):
     """Searches any NNI model space of `LayerChoice` and `InputChoice` (of one).
 
     Args:
-        architecture_lr: learning rate of the architecture's Adam (0.5, 0.999), weight decay 1e-3.
-        temperature: of the Gumbel-softmax at the first epoch and towards the last, linear in between.
+        architecture_lr: Learning rate of the architecture's Adam (0.5, 0.999), with a weight decay of 1e-3.
+        temperature: Temperature of the Gumbel-softmax at the first epoch and towards the last, linear in between.
     """
 
     mixed_layer = SampledLayer
@@ -177,3 +189,13 @@ class Snas(DARTS):
 
     def train_dataloader(self, train_dataloader_fn, val_dataloader_fn):
         return train_dataloader_fn()
+
+
+class SnasSettings(Temperature, SearchSettings):
+    """Settings of a search by SNAS."""
+
+    strategy: Literal["snas"] = "snas"
+
+    def build(self) -> Snas:
+        """Returns the strategy."""
+        return Snas(architecture_lr=self.architecture_lr, temperature=self.temperature)

@@ -1,4 +1,10 @@
-"""What all differentiable strategies share: the mixed layers of a supernet and its architecture parameters."""
+"""The choices of a supernet: what strategies have in common, and all that is known here of NNI's mixed layers.
+
+NNI replaces every `LayerChoice` and `InputChoice` of a space by a mixed layer. A mixed layer has an architecture
+parameter, which layers of one label share, and a weighting, which makes of that parameter the weights of the
+candidates: a softmax, or a sample. NNI keeps both under private names; :func:`architecture_parameter`,
+:func:`weighting` and :func:`set_weighting` are the only places that use these names.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,39 +15,60 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import Tensor, nn
 
 from model_space.contracts import Choices
-from trainer.supernet.deferred import Leave, Unchosen
+from trainer.supernet.deferred import DeferredProducts, defer_products
 
 MixedModule = DifferentiableMixedLayer | DifferentiableMixedInput
 
+PARAMETER_SUFFIX = "_arch_alpha"
+"""End of the name of an architecture parameter among the named parameters of a supernet."""
+
 
 def mixed_modules(supernet: nn.Module) -> list[MixedModule]:
-    """Every mixed layer and mixed input, in the order of the network."""
+    """Returns every mixed layer and mixed input, in the order of the network."""
     return [module for module in supernet.modules() if isinstance(module, MixedModule)]
 
 
+def architecture_parameter(module: MixedModule) -> nn.Parameter:
+    """Returns the architecture parameter of a mixed layer, ``(candidates,)``."""
+    return module._arch_alpha
+
+
+def weighting(module: MixedModule) -> nn.Module:
+    """Returns the module that makes the weights of the candidates of an architecture parameter."""
+    return module._softmax
+
+
+def set_weighting(module: MixedModule, weighting: nn.Module) -> None:
+    """Gives a mixed layer another weighting."""
+    module._softmax = weighting
+
+
 def architecture_parameters(supernet: nn.Module) -> dict[str, nn.Parameter]:
-    """The architecture parameter of every label, in the order of the network: the same in every process."""
-    return {str(module.label): module._arch_alpha for module in mixed_modules(supernet)}
+    """Returns the architecture parameter of every label, in the order of the network: the same in every process."""
+    return {str(module.label): architecture_parameter(module) for module in mixed_modules(supernet)}
 
 
 def candidate_names(module: MixedModule) -> list[str]:
+    """Returns the names of the candidates of a mixed layer; of an input they are positions."""
     if isinstance(module, DifferentiableMixedLayer):
         return list(module.names)
     return [str(i) for i in range(module.n_candidates)]
 
 
 def distribution(supernet: nn.Module) -> dict[str, dict[str, float]]:
-    """The probability of each candidate by label: the softmax of the architecture parameters, without noise."""
+    """Returns the probability of each candidate by label: the softmax of the parameters, without noise."""
     # NNI's labels are of a class of their own, which a checkpoint must not hold.
     modules = {str(module.label): module for module in mixed_modules(supernet)}
     return {
-        label: dict(zip(candidate_names(module), module._arch_alpha.detach().softmax(-1).tolist(), strict=True))
+        label: dict(
+            zip(candidate_names(module), architecture_parameter(module).detach().softmax(-1).tolist(), strict=True)
+        )
         for label, module in modules.items()
     }
 
 
 def entropy(probabilities: dict[str, dict[str, float]]) -> float:
-    """Mean entropy of the choices, each as a fraction of its largest: 1 is undecided, 0 is decided."""
+    """Returns the mean entropy of the choices, each as a fraction of its largest: 1 is undecided, 0 is decided."""
     shares = [
         -sum(p * math.log(p) for p in candidates.values() if p > 0) / math.log(len(candidates))
         for candidates in probabilities.values()
@@ -51,7 +78,7 @@ def entropy(probabilities: dict[str, dict[str, float]]) -> float:
 
 
 def derive(supernet: nn.Module) -> Choices:
-    """The most probable candidate of every choice, as NNI exports it."""
+    """Returns the most probable candidate of every choice, as NNI exports it."""
     choices: Choices = {}
     for module in mixed_modules(supernet):
         choices.update(module.export(choices))
@@ -59,20 +86,22 @@ def derive(supernet: nn.Module) -> Choices:
 
 
 class OneHot(nn.Module):
-    """Stands where NNI's mixed layers have their softmax: gives the sample in place of the distribution.
-
-    ``value`` is the one-hot vector, ``index`` where its one is, as a number of Python's; ``place`` is the sample's
-    among those that were drawn together, and ``unchosen`` what their backward pass leaves to its end.
+    """A weighting by a sample: the one-hot vector of one candidate, in place of the distribution.
 
     Args:
-        each_call: every call of the layer takes a new draw, at the temperature of the last :func:`draw`; in a search
-            call n takes the same one in every part of a step and on every process (:class:`~.micro_batches.CallNoise`).
+        each_call: Whether every call of the layer takes a new sample, at the temperature of the last one. In a search
+            the n-th call of a step then takes the same sample in every micro-batch and on every process, see
+            :class:`~trainer.supernet.micro_batches.CallNoise`.
     """
 
     value: Tensor
+    """The one-hot vector, ``(candidates,)``."""
     index: int
+    """Position of the one in the vector."""
     place: int
-    unchosen: Unchosen
+    """Position of this sample among those that were taken together."""
+    deferred: DeferredProducts
+    """The products that the backward pass leaves to its end."""
     temperature: float
 
     def __init__(self, each_call: bool = False):
@@ -82,37 +111,37 @@ class OneHot(nn.Module):
 
     def forward(self, architecture_parameter: Tensor) -> Tensor:
         if self.each_call:
-            draw([self], [architecture_parameter], self.temperature, self.noise)
+            sample([self], [architecture_parameter], self.temperature, self.noise)
         return self.value
 
 
 def gumbel(logits: Tensor) -> Tensor:
-    """Noise of the standard Gumbel distribution, in the shape of ``logits``."""
+    """Returns noise of the standard Gumbel distribution, in the shape of ``logits``."""
     return -torch.empty_like(logits).exponential_().log()
 
 
-def draw(
-    samples: list[OneHot],
+def sample(
+    one_hots: list[OneHot],
     architecture_parameters: list[Tensor],
     temperature: float,
     noise: Callable[[Tensor], Tensor] = gumbel,
 ) -> None:
-    """Draws a sample of each and sets it, with its gradient to the architecture parameters."""
+    """Takes a sample of each choice and sets it, with its gradient to the architecture parameters."""
     values, indices = hard_samples(architecture_parameters, temperature, noise)
-    set_samples(samples, values, [len(parameter) for parameter in architecture_parameters], indices)
-    for sample in samples:
-        sample.temperature = temperature
+    set_samples(one_hots, values, [len(parameter) for parameter in architecture_parameters], indices)
+    for one_hot in one_hots:
+        one_hot.temperature = temperature
 
 
 def hard_samples(
     architecture_parameters: list[Tensor], temperature: float, noise: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, list]:
-    """Hard Gumbel-softmax samples with the straight-through gradient (Jang et al., arXiv 1611.01144).
+    """Takes hard Gumbel-softmax samples with the straight-through gradient (Jang et al., arXiv 1611.01144).
 
-    All at once and the indices read at once: a GPU is waited for once.
+    All are taken at once and their indices are read at once: a GPU is waited for once.
 
     Returns:
-        ``(samples, candidates)``, padded, and where the ones are.
+        The samples, ``(samples, candidates)``, padded with zeros, and the positions of their ones.
     """
     rows = nn.utils.rnn.pad_sequence(architecture_parameters, batch_first=True, padding_value=-math.inf)
     soft = ((rows + noise(rows)) / temperature).softmax(-1)
@@ -121,33 +150,43 @@ def hard_samples(
     return values, values.argmax(-1).tolist()
 
 
-def set_samples(samples: list[OneHot], values: Tensor, lengths: list[int], indices: list) -> None:
-    """Gives every sample its one-hot, a row of ``values``; ``lengths`` of it are the choice's."""
-    unchosen = Unchosen()
-    values = Leave.apply(values, unchosen)
-    for place, (sample, value, length) in enumerate(zip(samples, values.unbind(), lengths, strict=True)):
-        sample.value, sample.index, sample.place, sample.unchosen = value[:length], indices[place], place, unchosen
+def set_samples(one_hots: list[OneHot], values: Tensor, lengths: list[int], indices: list) -> None:
+    """Sets samples that were taken together.
+
+    Args:
+        one_hots: What is set.
+        values: A row for each, ``(samples, candidates)``, padded.
+        lengths: Number of candidates of each.
+        indices: Position of the one in each row.
+    """
+    deferred = DeferredProducts()
+    values = defer_products(values, deferred)
+    for place, (one_hot, value, length) in enumerate(zip(one_hots, values.unbind(), lengths, strict=True)):
+        one_hot.value, one_hot.index, one_hot.place, one_hot.deferred = value[:length], indices[place], place, deferred
 
 
 @contextmanager
 def at_sample(supernet: nn.Module, choices: Choices) -> Iterator[dict[str, Tensor]]:
-    """Inside, the supernet of any strategy is the network of the given choices. Gives the one-hot of every label, which
-    has a gradient after a backward pass."""
+    """Makes the supernet of any strategy compute the network of the given choices, as long as the block lasts.
+
+    Yields:
+        The one-hot vector of every label, which has a gradient after a backward pass.
+    """
     modules = mixed_modules(supernet)
-    before = [module._softmax for module in modules]
+    before = [weighting(module) for module in modules]
     by_label = {module.label: module for module in modules}
     samples = {label: OneHot() for label in by_label}
-    indices, one_hots = [], []
+    indices, vectors = [], []
     for label, module in by_label.items():
-        chosen, parameter = choices[label], module._arch_alpha
+        chosen, parameter = choices[label], architecture_parameter(module)
         indices.append(chosen[0] if isinstance(chosen, list) else module.names.index(chosen))
-        one_hots.append(torch.eye(len(parameter)).to(parameter)[indices[-1]].requires_grad_())
-    values = nn.utils.rnn.pad_sequence(one_hots, batch_first=True)
-    set_samples(list(samples.values()), values, [len(one_hot) for one_hot in one_hots], indices)
+        vectors.append(torch.eye(len(parameter)).to(parameter)[indices[-1]].requires_grad_())
+    values = nn.utils.rnn.pad_sequence(vectors, batch_first=True)
+    set_samples(list(samples.values()), values, [len(vector) for vector in vectors], indices)
     for module in modules:
-        module._softmax = samples[module.label]
+        set_weighting(module, samples[module.label])
     try:
-        yield dict(zip(samples, one_hots, strict=True))
+        yield dict(zip(samples, vectors, strict=True))
     finally:
-        for module, softmax in zip(modules, before, strict=True):
-            module._softmax = softmax
+        for module, one in zip(modules, before, strict=True):
+            set_weighting(module, one)

@@ -22,79 +22,88 @@ TOGETHER = {"cuda": 2**28, "cpu": 0}
 candidates keep; on a CPU each alone, since together they are no faster and leave its cache"""
 
 
-class Wanted(NamedTuple):
-    """One entry of one sample's gradient: ``<g, f(x)>``."""
+class DeferredProduct(NamedTuple):
+    """One entry of the gradient of one sample: ``<g, f(x)>``."""
 
     place: tuple[int, int]
-    """of the sample among all, and of the candidate"""
+    """Position of the sample among all, and of the candidate."""
     gradient: tuple[Tensor, ...]
+    """The gradient g of the output of the choice, one for each tensor of it."""
     operation: nn.Module | None
+    """The candidate f; None where ``inputs`` are its output already."""
     inputs: tuple[Any, ...]
-    """what the operation is called with; without one, its output"""
+    """What the operation is called with."""
 
 
 @dataclass
-class Unchosen:
-    """What the backward pass of one draw has left to its end."""
+class DeferredProducts:
+    """The products that the backward pass of one sample leaves to its end."""
 
-    wanted: list[Wanted] = field(default_factory=list)
+    products: list[DeferredProduct] = field(default_factory=list)
     autocast: dict[str, Any] = field(default_factory=lambda: {"device_type": "cpu", "enabled": False})
 
-    def want(self, place: tuple[int, int], gradient: tuple[Tensor, ...], operation, inputs: tuple[Any, ...]) -> None:
+    def defer(self, place: tuple[int, int], gradient: tuple[Tensor, ...], operation, inputs: tuple[Any, ...]) -> None:
+        """Remembers a product, unless it is zero."""
         if isinstance(operation, Identity):
             operation, inputs = None, inputs[:1]
         if not isinstance(operation, Zero):
-            self.wanted.append(Wanted(place, gradient, operation, inputs))
+            self.products.append(DeferredProduct(place, gradient, operation, inputs))
 
     def add_to(self, gradient: Tensor) -> None:
-        """Adds the products to the samples' gradient, ``(samples, candidates)``, and is empty then."""
-        wanted, self.wanted = self.wanted, []
-        if not wanted:
+        """Computes the products, adds them to the samples' gradient ``(samples, candidates)``, and forgets them."""
+        products, self.products = self.products, []
+        if not products:
             return
-        groups = grouped(wanted)
+        groups = grouped(products)
         # Before the products are launched, for which the copy to a GPU would wait.
         places = torch.tensor([each.place for group in groups for each in group], device=gradient.device)
         with torch.no_grad(), torch.autocast(**self.autocast):
-            products = [products_of(group).to(gradient.dtype) for group in groups]
+            values = [inner_products_of(group).to(gradient.dtype) for group in groups]
         # The place of a sample that several layers share comes several times.
-        gradient.index_put_(tuple(places.unbind(1)), torch.cat(products), accumulate=True)
+        gradient.index_put_(tuple(places.unbind(1)), torch.cat(values), accumulate=True)
 
 
-class Leave(torch.autograd.Function):
+class _Defer(torch.autograd.Function):
     """Passes the samples on. Its backward pass is the last of all that depend on them."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, unchosen: Unchosen) -> Tensor:
-        ctx.unchosen = unchosen
+    def forward(ctx, values: Tensor, deferred: DeferredProducts) -> Tensor:
+        ctx.deferred = deferred
         return values.view_as(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor):
         gradient = gradient.clone()
-        ctx.unchosen.add_to(gradient)
+        ctx.deferred.add_to(gradient)
         return gradient, None
+
+
+def defer_products(values: Tensor, deferred: DeferredProducts) -> Tensor:
+    """Returns the samples as they are; when their backward pass ends, the deferred products join their gradient."""
+    return _Defer.apply(values, deferred)
 
 
 _sizes = WeakKeyDictionary()
 
 
-def form(wanted: Wanted) -> Hashable:
-    """The same for those that can be computed together."""
-    if wanted.operation is None:
-        return tuple(output.shape for output in wanted.inputs)
-    if "together" not in vars(type(wanted.operation)):  # nor that of a class from which it inherits: it may differ
-        return id(wanted)
+def form(product: DeferredProduct) -> Hashable:
+    """Returns a value that is the same for products that can be computed together."""
+    if product.operation is None:
+        return tuple(output.shape for output in product.inputs)
+    if "together" not in vars(type(product.operation)):  # nor that of a class from which it inherits: it may differ
+        return id(product)
     # Features are stacked, masks are the same.
-    inputs = (each.shape if each.is_floating_point() else id(each) for each in wanted.inputs if each is not None)
-    if wanted.operation not in _sizes:
-        _sizes[wanted.operation] = tuple(parameter.shape for parameter in wanted.operation.parameters())
-    return type(wanted.operation), wanted.operation.training, *inputs, _sizes[wanted.operation]
+    inputs = (each.shape if each.is_floating_point() else id(each) for each in product.inputs if each is not None)
+    if product.operation not in _sizes:
+        _sizes[product.operation] = tuple(parameter.shape for parameter in product.operation.parameters())
+    return type(product.operation), product.operation.training, *inputs, _sizes[product.operation]
 
 
-def grouped(wanted: Sequence[Wanted]) -> list[Sequence[Wanted]]:
+def grouped(products: Sequence[DeferredProduct]) -> list[Sequence[DeferredProduct]]:
+    """Returns the products in groups that are computed together."""
     groups = defaultdict(list)
-    for each in wanted:
+    for each in products:
         groups[form(each)].append(each)
     parts = []
     for group in groups.values():
@@ -104,14 +113,14 @@ def grouped(wanted: Sequence[Wanted]) -> list[Sequence[Wanted]]:
     return parts
 
 
-def products_of(group: Sequence[Wanted]) -> Tensor:
-    """``<g, f(x)>`` of each of those of one form, ``(K,)``; of several tensors the sum of theirs."""
+def inner_products_of(group: Sequence[DeferredProduct]) -> Tensor:
+    """Returns ``<g, f(x)>`` of each of K products of one form, ``(K,)``; of several tensors the sum of theirs."""
     gradients = zip(*(each.gradient for each in group), strict=True)
     return sum(map(inner_products, outputs_of(group), gradients))
 
 
-def outputs_of(group: Sequence[Wanted]) -> Iterable[Sequence[Tensor]]:
-    """Of each tensor that a candidate gives, those of all K."""
+def outputs_of(group: Sequence[DeferredProduct]) -> Iterable[Sequence[Tensor]]:
+    """Returns, for each tensor that a candidate gives, those of all K candidates."""
     operations = [each.operation for each in group]
     inputs = list(zip(*(each.inputs for each in group), strict=True))
     if operations[0] is None:
@@ -124,7 +133,7 @@ def outputs_of(group: Sequence[Wanted]) -> Iterable[Sequence[Tensor]]:
 
 
 def inner_products(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
-    """``(K,)``"""
+    """Returns the inner products of K pairs of tensors, ``(K,)``."""
     if len(outputs) == 1:
         g, f = gradients[0].flatten(), outputs[0].flatten()
         return torch.vdot(g, f.to(g.dtype)).unsqueeze(0)

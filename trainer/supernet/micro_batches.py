@@ -1,12 +1,13 @@
-"""A step in parts: `search.accumulate` of them one after the other, each shared out to the processes of the search.
+"""A step in micro-batches: `search.accumulate` of them one after the other, each shared out to the processes.
 
-The loss is a sum over questions, so gradients of parts and of processes add up to those of the whole batch, if all are
-computed at one sample of the architecture. What is drawn once a step is drawn by the first process and sent to the
-others. What a layer draws whenever it is called (`gumbel_darts`, and labels whose sample is drawn at each call) follows
-a seed that is drawn and sent likewise. Dropout differs from part to part and from process to process.
+The loss is a sum over questions. So the gradients of micro-batches and of processes add up to those of the whole batch,
+if all are computed at one sample of the architecture. What is sampled once a step is sampled by the first process and
+sent to the others. What a layer samples whenever it is called (`gumbel_darts`, and labels that are sampled at each
+call) follows a seed that is sampled and sent likewise. Dropout differs from micro-batch to micro-batch and from process
+to process.
 
 The seed and the samples come from torch's generator of the first process, which is in the checkpoint: there is nothing
-else to keep. And a search in one process draws the same whether it is divided or not.
+else to keep. And a search in one process samples the same whether a step is divided or not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,17 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.vqa import Batch
-from trainer.supernet.choices import gumbel, mixed_modules
+from trainer.supernet.choices import gumbel, mixed_modules, weighting
 
 
 class CallNoise:
-    """Gumbel noise for layers that draw when they are called.
+    """Gumbel noise for layers that sample when they are called.
 
-    Call n depends on the seed and n alone, and its rows come one after the other: where questions have fewer words, as
-    those of another process may, the noise of the first time steps is the same.
+    The noise of the n-th call depends on the seed and on n alone, and its rows come one after the other. Where
+    questions have fewer words, as those of another process may, the noise of the first time steps is the same.
     """
 
     def restart(self, seed: int) -> None:
+        """Begins to count calls anew."""
         self.seed, self.calls = seed, 0
 
     def __call__(self, logits: Tensor) -> Tensor:
@@ -35,38 +37,38 @@ class CallNoise:
         return torch.from_numpy(generator.gumbel(size=logits.shape)).to(logits)
 
 
-class StepInParts:
-    """Mixed into a ``DartsLightningModule``."""
+class MicroBatches:
+    """A mixin for a ``DartsLightningModule`` that computes a step in micro-batches."""
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.call_noise = CallNoise()
-        softmaxes = [module._softmax for module in mixed_modules(self)]
-        self.drawing = [softmax for softmax in softmaxes if getattr(softmax, "each_call", False)]
-        for softmax in self.drawing:
-            softmax.noise = self.call_noise
+        weightings = [weighting(module) for module in mixed_modules(self)]
+        self.sampling = [each for each in weightings if getattr(each, "each_call", False)]
+        for each in self.sampling:
+            each.noise = self.call_noise
 
-    def parts(self, batch: Batch) -> Iterator[Batch]:
-        """This process's share of a batch in parts, each to be computed before the next is asked for."""
-        if self.drawing:
+    def micro_batches(self, batch: Batch) -> Iterator[Batch]:
+        """Yields this process's share of a batch in micro-batches; each is to be computed before the next is taken."""
+        if self.sampling:
             seed = self.trainer.strategy.broadcast(torch.randint(2**62, ()).item())
         count = self.training_module.settings.accumulate
         for place in range(count):
-            if self.drawing:
+            if self.sampling:
                 self.call_noise.restart(seed)
             yield Batch(*(each[place::count].contiguous() for each in batch))
 
     def noise(self, logits: Tensor) -> Tensor:
-        """Gumbel noise, the same on every process."""
+        """Returns Gumbel noise that is the same on every process."""
         noise = gumbel(logits)
         if self.trainer.world_size > 1:
             torch.distributed.broadcast(noise, 0)
         return noise
 
-    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce(self, parameters: Iterable[nn.Parameter]) -> None:
         """Makes each gradient the sum of those of all processes.
 
-        They are at one sample, so the same parameters have a gradient on each.
+        All processes are at one sample, so the same parameters have a gradient on each.
         """
         if self.trainer.world_size == 1:
             return

@@ -31,8 +31,9 @@ from model_space.spaces.stacked import StackedSettings
 from tests.helpers.fake_trial import EPOCHS
 from tests.helpers.fake_trial import search as fake_search
 from tests.helpers.paths import ROOT
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import tiny_network, tiny_space
-from trainer.search import SearchSettings, search
+from trainer.search import search
 
 NNICTL = Path(sys.executable).with_name("nnictl")
 
@@ -268,7 +269,7 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data, processes
         data=tiny_data_settings,
         space=StackedSettings(edges="one", cells=2, nodes=2),
         network=tiny_network(dropout=dropout, channel_dropout=dropout),
-        search=SearchSettings(epochs=8, batch_size=8, lr=1e-3, temperature=(2.0, 0.5), processes=processes_of_trial),
+        search=search_settings(epochs=8, batch_size=8, lr=1e-3, temperature=(2.0, 0.5), processes=processes_of_trial),
     )
     file = home / "settings.yml"
     file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))

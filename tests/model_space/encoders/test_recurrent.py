@@ -18,21 +18,30 @@ from tests.helpers.supernets import STRATEGIES, loss_of, supernet_of, weights_at
 from tests.helpers.tiny import space_of, tiny_batch, tiny_network, tiny_space
 from trainer.callbacks import load_checkpoint, read_curve
 from trainer.search import search
-from trainer.supernet.choices import OneHot, architecture_parameters, at_sample, draw, mixed_modules
+from trainer.supernet.choices import (
+    OneHot,
+    architecture_parameter,
+    architecture_parameters,
+    at_sample,
+    mixed_modules,
+    sample,
+    set_weighting,
+    weighting,
+)
 from trainer.supernet.recurrent import read_mixed
 
 SETTINGS = ROOT / "settings" / "recurrent.yml"
 
 ENCODERS = [
-    RecurrentSettings(edges=edges, nodes=3, resample=draw, input_dropout=0, hidden_dropout=0)
+    RecurrentSettings(edges=edges, nodes=3, resample=resample, input_dropout=0, hidden_dropout=0)
     for edges in ("all", "one")
-    for draw in ("forward", "step")
+    for resample in ("forward", "step")
 ]
 FORMS = [ENCODERS[0], ENCODERS[2]]
 BACKBONES = [StackedSettings(edges="one", cells=1, nodes=2), MCANSettings(layers=1)]
 
 
-def form_and_draw(encoder: RecurrentSettings) -> str:
+def form_and_resample(encoder: RecurrentSettings) -> str:
     return f"{encoder.edges}-{encoder.resample}"
 
 
@@ -42,7 +51,7 @@ def name(space) -> str:
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=name)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_resample)
 def test_supernet_at_a_sample_is_the_frozen_network(encoder, strategy, backbone):
     supernet = supernet_of(backbone, strategy, encoder=encoder)
     space = tiny_space(backbone, encoder)
@@ -79,10 +88,10 @@ class Replay(nn.Module):
         return self.draws if architecture_parameter.dim() == 2 else next(self.rows)
 
 
-def draw_all(supernet, temperature: float = 0.7) -> None:
+def sample_all(supernet, temperature: float = 0.7) -> None:
     for module in mixed_modules(supernet):
-        if isinstance(module._softmax, OneHot):
-            draw([module._softmax], [module._arch_alpha], temperature)
+        if isinstance(weighting(module), OneHot):
+            sample([weighting(module)], [architecture_parameter(module)], temperature)
 
 
 def gradients(network) -> dict[str, Tensor]:
@@ -91,7 +100,7 @@ def gradients(network) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("tokens", [6, 1])
 @pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
-@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_resample)
 def test_the_sequence_by_hand_is_the_cell_edge_by_edge(encoder, strategy, tokens):
     """Every candidate of every edge under autograd, with the same dropout and the same draws."""
     encoder = encoder.model_copy(update={"input_dropout": 0.3, "hidden_dropout": 0.3})
@@ -99,19 +108,19 @@ def test_the_sequence_by_hand_is_the_cell_edge_by_edge(encoder, strategy, tokens
     for parameter in architecture_parameters(supernet).values():
         torch.nn.init.normal_(parameter)
     batch = tiny_batch(tokens=tokens)
-    softmaxes = {module: module._softmax for module in mixed_modules(supernet.question_encoder)}
+    softmaxes = {module: weighting(module) for module in mixed_modules(supernet.question_encoder)}
 
     def step(seed):
         supernet.zero_grad()
         torch.manual_seed(seed)
-        draw_all(supernet)
+        sample_all(supernet)
         for module, softmax in softmaxes.items():
             if not isinstance(softmax, OneHot) or softmax.each_call:
-                module._softmax = Replay(softmax(module._arch_alpha.expand(tokens, -1)))
+                set_weighting(module, Replay(softmax(architecture_parameter(module).expand(tokens, -1))))
         loss = loss_of(supernet, batch)
         loss.backward()
         for module, softmax in softmaxes.items():
-            module._softmax = softmax
+            set_weighting(module, softmax)
         return loss, gradients(supernet)
 
     by_hand = [step(seed) for seed in range(4)]
@@ -122,11 +131,11 @@ def test_the_sequence_by_hand_is_the_cell_edge_by_edge(encoder, strategy, tokens
         torch.testing.assert_close(loss, plain_loss, rtol=1e-12, atol=0)
         torch.testing.assert_close(of_hand, of_plain, rtol=1e-9, atol=1e-9)
     for name, first in plain[0][1].items():
-        if "encoder" in name and len(first) > 1:  # a draw may cut the question off, another does not
+        if "encoder" in name and len(first) > 1:  # a sample may cut the question off, another does not
             assert any(of_plain[name].any() for _, of_plain in plain), name
 
 
-@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_resample)
 def test_a_frozen_cell_by_hand_is_the_cell_edge_by_edge(encoder):
     encoder = encoder.model_copy(update={"input_dropout": 0.3, "hidden_dropout": 0.3})
     space = tiny_space(BACKBONES[0], encoder)
@@ -147,10 +156,10 @@ def test_a_frozen_cell_by_hand_is_the_cell_edge_by_edge(encoder):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_resample)
 def test_without_a_gradient_nothing_changes(encoder, strategy):
     supernet = supernet_of(BACKBONES[0], strategy, encoder=encoder)
-    draw_all(supernet)
+    sample_all(supernet)
     tokens = torch.randint(20, (3, 6))
     torch.manual_seed(0)
     states = supernet.question_encoder(tokens)
@@ -160,10 +169,10 @@ def test_without_a_gradient_nothing_changes(encoder, strategy):
 
 
 @pytest.mark.parametrize("strategy", ["snas", "darts"])
-@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_resample)
 def test_two_half_batches_have_the_gradient_of_one(encoder, strategy):
     supernet = supernet_of(BACKBONES[0], strategy, encoder=encoder)
-    draw_all(supernet)
+    sample_all(supernet)
     cell, words = supernet.question_encoder.recurrent, torch.randn(6, 4, 8, dtype=torch.float64)
 
     def accumulated(*parts):
@@ -175,7 +184,7 @@ def test_two_half_batches_have_the_gradient_of_one(encoder, strategy):
     torch.testing.assert_close(accumulated(words[:3], words[3:]), accumulated(words), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_resample)
 def test_single_path_has_the_gradients_of_the_chosen_candidates_alone(encoder):
     one_hot = {}
     for strategy in ("snas", "single_path"):
@@ -206,7 +215,7 @@ def test_a_node_that_hears_nothing_has_no_gradient():
     assert cell.weight0.grad is None and cell.weights[1].grad is not None
 
 
-@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_resample)
 def test_a_choice_can_be_read_by_calling_it(encoder):
     """Whatever a strategy has made of it."""
     supernet = supernet_of(BACKBONES[0], "darts", encoder=encoder)
@@ -218,13 +227,13 @@ def test_a_choice_can_be_read_by_calling_it(encoder):
     torch.testing.assert_close(supernet.question_encoder(tokens), states)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_resample)
 def test_when_a_sample_is_drawn(encoder):
     """A time step: differs from word to word, and follows the distribution. A forward pass: one for all words."""
     supernet = supernet_of(BACKBONES[0], encoder=encoder)
     for parameter in architecture_parameters(supernet.question_encoder).values():
         torch.nn.init.normal_(parameter)
-    draw_all(supernet, temperature=0.5)
+    sample_all(supernet, temperature=0.5)
     cell, time_steps, taken = supernet.question_encoder.recurrent, 1500, {}
 
     def read(choice, *arguments):
@@ -249,7 +258,7 @@ def test_when_a_sample_is_drawn(encoder):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=name)
-@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_resample)
 def test_padded_words_change_nothing_and_an_item_is_the_same_alone(encoder, backbone):
     space = tiny_space(backbone, encoder)
     for seed in range(3):
@@ -266,7 +275,7 @@ def test_padded_words_change_nothing_and_an_item_is_the_same_alone(encoder, back
             torch.testing.assert_close(alone[0], answer[row])
 
 
-@pytest.mark.parametrize("encoder", FORMS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", FORMS, ids=form_and_resample)
 def test_nothing_everywhere_is_defined(encoder):
     space = tiny_space(BACKBONES[1], encoder)
     choices = {
@@ -311,11 +320,11 @@ def test_dropout_is_locked(edges):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_draw)
+@pytest.mark.parametrize("encoder", ENCODERS, ids=form_and_resample)
 def test_half_precision(encoder, strategy):
     """Sums are whole, products half: the states are near those of single precision, and so are the gradients."""
     supernet = supernet_of(BACKBONES[0], strategy, encoder=encoder).float()
-    draw_all(supernet)
+    sample_all(supernet)
     tokens = torch.randint(20, (3, 6))
 
     def step(**autocast):

@@ -15,7 +15,7 @@ from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers import reference
 from trainer.strategies.snas import Snas
-from trainer.supernet.choices import at_sample
+from trainer.supernet.choices import PARAMETER_SUFFIX, at_sample
 
 
 def space_like(arrays, config, backbone, encoder) -> Space:
@@ -58,7 +58,7 @@ def test_supernet_equals_the_reference():
     supernet = Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)).mutate_model(space.build()).double().eval()
     absent = supernet.load_state_dict(reference.state(arrays, reference.NAS_VQA_NAMES), strict=False)
     assert not absent.unexpected_keys
-    assert all(name.endswith("_arch_alpha") for name in absent.missing_keys)
+    assert all(name.endswith(PARAMETER_SUFFIX) for name in absent.missing_keys)
 
     with at_sample(supernet, choices) as samples:
         logits = supernet(*batch_of(arrays))
@@ -67,7 +67,7 @@ def test_supernet_equals_the_reference():
     torch.testing.assert_close(logits.sigmoid(), torch.from_numpy(arrays["probability"]), rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(loss, torch.from_numpy(arrays["loss"]), rtol=1e-10, atol=0)
 
-    gradients = {name: p.grad for name, p in supernet.named_parameters() if not name.endswith("_arch_alpha")}
+    gradients = {name: p.grad for name, p in supernet.named_parameters() if not name.endswith(PARAMETER_SUFFIX)}
     expected = reference.state(arrays, reference.NAS_VQA_NAMES, "grad")
     assert gradients.keys() == expected.keys()
     # The norm of a node whose edges are all `none` multiplies gradients by 316, and the noise where they are zero.

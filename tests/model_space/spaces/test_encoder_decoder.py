@@ -14,6 +14,7 @@ from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers import reference
 from tests.helpers.reference import mmnas_like
+from tests.helpers.searching import search_settings
 from tests.helpers.supernets import (
     STRATEGIES,
     assert_equal_to_frozen_at_a_sample,
@@ -25,7 +26,7 @@ from tests.helpers.supernets import (
 )
 from tests.helpers.tiny import space_of, tiny_batch, tiny_space
 from trainer.evaluation.evaluate import evaluate, mean_soft_accuracy
-from trainer.search import SearchSettings, search
+from trainer.search import search
 from trainer.supernet.choices import at_sample, mixed_modules
 from trainer.train import TrainSettings, load_trained, train
 
@@ -214,7 +215,7 @@ def test_its_whole_life(tiny_data, tmp_path, strategy):
     """Searched, saved, trained, evaluated."""
     space = space_of(tiny_data, FORM, dropout=0.1)
     options = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 8, "lr": 1e-3}
-    bilevel = SearchSettings(**options, strategy=strategy, architecture_lr=1e-1, architecture_share=0.2)
+    bilevel = search_settings(**options, strategy=strategy, architecture_lr=1e-1, architecture_share=0.2)
     reported = []
     found = search(tiny_data, space, bilevel, tmp_path / "search", reported.append)
     assert [epoch["epoch"] for epoch in reported] == [1, 2]

@@ -21,14 +21,16 @@ from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.paired import PairedSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.paths import DIGITS
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of
 from trainer.data import batches as batches_module
 from trainer.data.batches import ShuffledBatches, longest_first
 from trainer.data.splits import load_data
 from trainer.data.vqa import VQADataset, loader
 from trainer.evaluation.evaluate import answers, mean_soft_accuracy
-from trainer.module import LoopSettings, VQAModule, answer_logits
-from trainer.search import SearchSettings, search, training_batches
+from trainer.module import VQAModule, answer_logits
+from trainer.search import search, training_batches
+from trainer.settings import LoopSettings
 from trainer.train import TrainSettings, train
 
 
@@ -203,8 +205,8 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("strategy", ["snas", "darts"])
 def test_a_search_sees_the_batches_of_each_epoch_also_when_it_goes_on(tiny_data, tmp_path, asked, strategy):
-    settings = SearchSettings(strategy=strategy, epochs=3, batch_size=16, seed=5, architecture_share=0.5)
-    parts = training_batches(tiny_data.train, settings, bilevel=strategy != "snas")
+    settings = search_settings(strategy=strategy, epochs=3, batch_size=16, seed=5, architecture_share=0.5)
+    parts = dict(zip(("train", "architecture"), training_batches(tiny_data.train, settings)))
     names = ["train", "architecture"] if strategy == "darts" else ["train"]
 
     def rows(name, epoch):

@@ -13,12 +13,13 @@ from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import tiny_space
 from trainer.callbacks import load_checkpoint
 from trainer.data.splits import load_data
 from trainer.data.vectors import start_embedding, word_vectors
 from trainer.data.vocabulary import Vocabulary
-from trainer.search import SearchSettings, search
+from trainer.search import search
 from trainer.train import TrainSettings, load_trained, train
 
 GLOVE = {"what": (1, 2, 3, 4), "s": (3, 0, 1, 0), "red": (0.5, -1, 0, 2), "dog": (1, 1, 1, 1), "UNK": (9, 9, 9, 9)}
@@ -128,7 +129,7 @@ def test_search_starts_from_the_vectors(data, tmp_path):
     space = tiny_space(StackedSettings(edges="one", cells=1, nodes=1), embedding_dim=4).model_copy(
         update={"data": data.sizes}
     )
-    search(data, space, SearchSettings(epochs=1, steps_per_epoch=1, batch_size=16, lr=1e-3), tmp_path, lambda _: None)
+    search(data, space, search_settings(epochs=1, steps_per_epoch=1, batch_size=16, lr=1e-3), tmp_path, lambda _: None)
     state = load_checkpoint(tmp_path / "last.ckpt")["state_dict"]
     embedding = next(weight for name, weight in state.items() if name.endswith("embedding.weight"))
     assert (embedding - data.word_vectors.vectors).abs().max() < 2e-3

@@ -22,14 +22,15 @@ from tests.helpers.kill import difference, tiny
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import SEARCHES, SPACE, cut_and_gone_on, searching
 from tests.helpers.running import run
+from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of, tiny_network
 from trainer.callbacks import CHECKPOINT, RUN, Resume, load_checkpoint, read_curve
 from trainer.data.splits import load_data
-from trainer.search import SearchSettings, search
 from trainer.search import run as run_search
+from trainer.search import search
 from trainer.strategies.darts import DartsModule
 from trainer.strategies.snas import SnasModule
-from trainer.supernet.choices import architecture_parameters, draw
+from trainer.supernet.choices import PARAMETER_SUFFIX, architecture_parameters, sample
 
 
 def assert_searched_alike(first: Path, second: Path) -> None:
@@ -39,7 +40,7 @@ def assert_searched_alike(first: Path, second: Path) -> None:
     moved = 0
     for name, weight in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], weight, rtol=0, atol=1e-7, msg=name)
-        moved += name.endswith("_arch_alpha") and (weight.abs() > 0.01).any().item()
+        moved += name.endswith(PARAMETER_SUFFIX) and (weight.abs() > 0.01).any().item()
     assert moved >= 5
     for epoch, other in zip(read_curve(first), read_curve(second), strict=True):
         del epoch["probabilities"], other["probabilities"]
@@ -50,7 +51,7 @@ def step_of_snas(self, batch, batch_idx: int) -> None:
     """With one backward pass, the weights' part of it by NNI."""
     for parameter in self.architecture:
         parameter.grad = torch.zeros_like(parameter)
-    draw(self.samples, self.architecture, self.temperature)
+    sample(self.samples, self.architecture, self.temperature)
     self.advance_optimization(self.training_module.training_step(batch, batch_idx), batch_idx)
     self.architecture_optimizers().step()
     self.advance_lr_schedulers(batch_idx)
@@ -104,7 +105,7 @@ def test_parts_in_half_precision_have_the_gradients_of_the_plain_form(tiny_data,
     """Of every candidate of every choice, after one step of the same sample."""
 
     def gradients(accumulate: int) -> dict[str, torch.Tensor]:
-        settings = SearchSettings(
+        settings = search_settings(
             epochs=1, steps_per_epoch=1, batch_size=32, accumulate=accumulate, precision="bf16-mixed"
         )
         supernet = run_search(tiny_data, space_of(tiny_data, SPACE), settings, Callback(), folder=None)
@@ -122,8 +123,8 @@ def test_parts_in_half_precision_have_the_gradients_of_the_plain_form(tiny_data,
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_and_nothing_is_written(tiny_data, tmp_path):
-    settings = SearchSettings(batch_size=16, accumulate=3)
-    with pytest.raises(InputError, match=r"search\.batch_size: 16 questions .* 3 parts \(search\.accumulate\)"):
+    settings = search_settings(batch_size=16, accumulate=3)
+    with pytest.raises(InputError, match=r"search\.batch_size: 16 questions .* 3 micro-batches \(search\.accumulate\)"):
         search(tiny_data, space_of(tiny_data, SPACE), settings, tmp_path, lambda epoch: None)
     assert not (tmp_path / RUN).exists()
 
@@ -139,7 +140,7 @@ def test_none_is_refused(tmp_path, key):
 
 def in_two_processes(data, **changes) -> Settings:
     search = {"processes": 2, "batch_size": 16, "epochs": 1000} | changes
-    return Settings(data=data, space=SPACE, network=tiny_network(), search=SearchSettings(**search))
+    return Settings(data=data, space=SPACE, network=tiny_network(), search=search_settings(**search))
 
 
 def test_more_processes_than_gpus_are_refused(tiny_data_settings, tmp_path, monkeypatch):

@@ -21,13 +21,15 @@ from tests.helpers.supernets import (
 )
 from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.supernet.choices import (
+    architecture_parameter,
     architecture_parameters,
     at_sample,
     derive,
     distribution,
-    draw,
     entropy,
     mixed_modules,
+    sample,
+    weighting,
 )
 
 each_space = pytest.mark.parametrize("form", SPACES.values(), ids=SPACES)
@@ -80,12 +82,12 @@ def test_under_autocast_the_candidates_that_are_not_chosen_are_computed_in_its_t
             logits = supernet(*batch)
         target = torch.linspace(0, 1, logits.numel()).view_as(logits)
         functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum").backward()
-    for label, sample in samples.items():
+    for label, one_hot in samples.items():
         if exact[label] is None:
-            assert sample.grad is None
+            assert one_hot.grad is None
         else:
             scale = exact[label].abs().max() + 0.1
-            torch.testing.assert_close(sample.grad / scale, exact[label] / scale, rtol=0, atol=0.1)
+            torch.testing.assert_close(one_hot.grad / scale, exact[label] / scale, rtol=0, atol=0.1)
 
 
 @each_space
@@ -113,22 +115,23 @@ def test_layers_of_one_label_share_the_draw_and_the_parameter():
         by_label.setdefault(module.label, []).append(module)
     assert all(len(modules) == 2 for modules in by_label.values())  # one a cell
     for first, second in by_label.values():
-        assert first._arch_alpha is second._arch_alpha
-        assert first._softmax is second._softmax
+        assert architecture_parameter(first) is architecture_parameter(second)
+        assert weighting(first) is weighting(second)
     first, other = (modules[0] for modules in list(by_label.values())[:2])
-    assert first._softmax is not other._softmax
+    assert weighting(first) is not weighting(other)
 
 
 def test_draws_follow_the_distribution():
     torch.manual_seed(1)
     module = mixed_modules(supernet_of(FORMS[1]))[0]
-    module._arch_alpha.data = torch.tensor([2.0, 1.0, 0.0, 0.0, -1.0])[: len(module._arch_alpha)].double()
-    counts = torch.zeros_like(module._arch_alpha)
+    parameter = architecture_parameter(module)
+    parameter.data = torch.tensor([2.0, 1.0, 0.0, 0.0, -1.0])[: len(parameter)].double()
+    counts = torch.zeros_like(architecture_parameter(module))
     for _ in range(3000):
-        draw([module._softmax], [module._arch_alpha], temperature=0.5)
-        assert module._softmax.value[module._softmax.index] == 1
-        counts += module._softmax.value.detach()
-    torch.testing.assert_close(counts / 3000, module._arch_alpha.softmax(-1).detach(), rtol=0, atol=0.04)
+        sample([weighting(module)], [architecture_parameter(module)], temperature=0.5)
+        assert weighting(module).value[weighting(module).index] == 1
+        counts += weighting(module).value.detach()
+    torch.testing.assert_close(counts / 3000, architecture_parameter(module).softmax(-1).detach(), rtol=0, atol=0.04)
 
 
 def test_derived_is_the_most_probable_and_the_order_is_the_networks():
