@@ -106,7 +106,7 @@ class Architecture(BaseModel):
         >>> backbone = StackedSettings(edges="one", cells=1, nodes=2)
         >>> data = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3129)
         >>> space = Space(backbone=backbone, network=NetworkSettings(), data=data)
-        >>> file = getfixture("tmp_path") / "architecture.json"
+        >>> file = Path("architecture.json")
         >>> Architecture(space=space, choices=space.random_choices(seed=0)).save(file)
         >>> architecture = Architecture.load(file)
         >>> architecture.choices["image_node1_input"]

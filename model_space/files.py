@@ -34,10 +34,9 @@ def write_whole(path: Path) -> Iterator[Path]:
         InputError: If the operating system refuses, or another process is writing the same file.
 
     Example:
-        >>> folder = getfixture("tmp_path")
-        >>> with write_whole(folder / "answers.txt") as partial:
+        >>> with write_whole(Path("answers.txt")) as partial:
         ...     _ = partial.write_text("yes")
-        >>> [file.name for file in folder.iterdir()]
+        >>> [file.name for file in Path().glob("answers*")]
         ['answers.txt']
     """
     partial = partial_path(path)

@@ -47,8 +47,7 @@ def load_data(settings: DataSettings) -> Data:
             width.
 
     Example:
-        >>> folder = getfixture("tmp_path") / "digits"
-        >>> digits = {"folder": folder, "train_scenes": 40, "val_scenes": 4, "test_scenes": 4}
+        >>> digits = {"folder": "data/digits", "train_scenes": 40, "val_scenes": 4, "test_scenes": 4}
         >>> data = load_data(DataSettings(digits=digits))
         >>> len(data.train), data.sizes.feature_size
         (480, 69)

@@ -88,7 +88,7 @@ class VQADataset(Dataset):
         >>> from trainer.data.digits.settings import DigitsSettings
         >>> from trainer.data.settings import DataSettings
         >>> from trainer.data.splits import load_split, load_vocabulary
-        >>> digits = DigitsSettings(folder=getfixture("tmp_path") / "digits", train_scenes=40, val_scenes=4)
+        >>> digits = DigitsSettings(folder="data/digits", train_scenes=40, val_scenes=4)
         >>> settings = DataSettings(digits=digits)
         >>> _ = generate(digits)
         >>> dataset = load_split(settings, settings.val, load_vocabulary(settings))

@@ -39,8 +39,7 @@ def generate(settings: DigitsSettings) -> Path:
         InputError: If the folder holds something else, or data made with other settings.
 
     Example:
-        >>> folder = getfixture("tmp_path") / "digits"
-        >>> made = generate(DigitsSettings(folder=folder, train_scenes=8, val_scenes=2, test_scenes=2))
+        >>> made = generate(DigitsSettings(folder="data/digits", train_scenes=8, val_scenes=2, test_scenes=2))
         >>> (made / "train2014.safetensors").exists()
         True
     """

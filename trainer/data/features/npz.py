@@ -54,7 +54,7 @@ def read_npz(file: Path | bytes, where: str | None = None) -> ImageFeatures:
         InputError: If the file is broken, lacks an array, or has an array of another type or shape, or with NaN.
 
     Example:
-        >>> path = getfixture("tmp_path") / "COCO_train2014_000000000009.jpg.npz"
+        >>> path = Path("COCO_train2014_000000000009.jpg.npz")
         >>> np.savez(path, x=np.ones((2048, 36), "float32"), bbox=np.ones((36, 4)), image_w=640, image_h=480)
         >>> read_npz(path).features.shape
         (36, 2048)
