@@ -28,7 +28,7 @@ ADVICE = {
         "The recurrent question encoder takes {share} %: fewer nodes (encoder.nodes) or an lstm (encoder.name) cost "
         "less.",
     ),
-    "lstm": (
+    "encoder": (
         25,
         "The question encoder takes {share} %: shorter questions (data.max_tokens) or a smaller network.hidden cost "
         "less.",
@@ -133,7 +133,7 @@ def advice(profile: Profile, settings: Settings) -> list[str]:
         "not chosen": 100 * sum(cost.not_chosen for cost in profile.parts.values()) / total,
         "soft": percent(*OPERATIONS, CELLS) if settings.search.bilevel else 0.0,
         "recurrent": percent(ENCODER) if recurrent else 0.0,
-        "lstm": 0.0 if recurrent else percent(ENCODER),
+        "encoder": 0.0 if recurrent else percent(ENCODER),
         "padded": attention if padded else 0.0,
         "attention": 0.0 if padded else attention,
         "feed-forward": percent("feed-forward"),

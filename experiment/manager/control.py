@@ -24,11 +24,11 @@ import yaml
 from filelock import FileLock
 from nni.common.hpo_utils.validation import common_search_space_types
 from nni.experiment import Experiment as NNIExperiment
-from nni.experiment import RunMode, launcher
+from nni.experiment import RunMode
 from nni.experiment.config import ExperimentConfig, utils
 from nni.runtime.log import silence_stdout
 
-from experiment.manager import loopback, records
+from experiment.manager import loopback, nni_private, records
 from experiment.manager.records import ENDED, Experiment, Trial
 from model_space.errors import InputError
 
@@ -177,11 +177,11 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
     if importlib.util.find_spec("nni_node") is None:
         raise InputError("NNI's manager is not installed: NNI has no package for this Python or this platform")
     experiment = NNIExperiment(config, id)
-    experiment._action = action  # as nnictl does: NNI's own resume() would end the manager with this process
+    nni_private.set_action(experiment, action)
     folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
     loopback.enable()
     silence_stdout()
-    launcher._check_rest_server = partial(_wait_for_manager, folder)
+    nni_private.set_wait_for_manager(partial(_wait_for_manager, folder))
     home = Path.home() / "nni-experiments"  # where NNI keeps its list of experiments
     home.mkdir(exist_ok=True)
     # One at a time: where two managers start on one port, NNI gives the experiment of the second to the first.
@@ -198,7 +198,7 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
 
 
 def _wait_for_manager(folder: Path, port: int, url_prefix: str | None = None) -> None:
-    """Until the manager answers; NNI itself gives up after three seconds, which a busy machine exceeds."""
+    """Waits until the manager answers, at most a minute."""
     deadline = time.monotonic() + 60
     while True:
         status = _status(_process(folder))

@@ -30,6 +30,8 @@ with without_collector():
     import nni
     import nni.trial
 
+    from experiment.manager import nni_private
+
 Epoch = dict[str, Any]
 """epoch (from 1), epochs, accuracy (percent), loss, and what else a strategy has to say"""
 
@@ -57,7 +59,7 @@ def run(settings_file: str, search: Callable) -> None:
     if known:
         # NNI hands parameters out in the order in which trials ask: two that start together may get each
         # other's. What the manager recorded for this trial is what its web page shows.
-        nni.trial._params = known.record
+        nni_private.set_parameters(known.record)
         parameters = known.record["parameters"]
     reported = len(known.curve) if known else 0
 
