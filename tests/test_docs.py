@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,16 +18,32 @@ from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.supernet.choices import architecture_parameters, at_sample
 
 
-def recipe(title: str) -> str:
-    """Returns the code below a heading of docs/spaces.md."""
-    _, text = (ROOT / "docs/spaces.md").read_text().split(f"## {title}\n")
+def recipe(document: str, title: str) -> str:
+    """Returns the code below a heading of a document."""
+    _, text = (ROOT / document).read_text().split(f"## {title}\n")
     return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+def run_in_a_copy(folder: Path, file: str, lines: str, module: str, *arguments: str) -> str:
+    """Adds one file to a copy of the project, runs a module of tests.helpers there and returns what it prints."""
+    for room in ("model_space", "trainer", "experiment", "tests/helpers"):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / file).write_text(lines)
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.helpers.{module}", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_adding_an_operation(monkeypatch):
     """The lines of docs/spaces.md make a candidate that is searched, frozen, drawn and whose weights learn."""
     monkeypatch.setattr(stacked, "OPERATIONS", dict(stacked.OPERATIONS))
-    lines = recipe("Adding an operation")
+    lines = recipe("docs/spaces.md", "Adding an operation")
     assert len(lines.splitlines()) <= 20
     exec(lines, {})
     space = tiny_space(stacked.StackedSettings(edges="all", cells=1, nodes=1))
@@ -44,24 +61,25 @@ def test_adding_an_operation(monkeypatch):
 
 def test_adding_a_space(tmp_path):
     """The file of docs/spaces.md makes a space that is listed, searched, frozen, drawn, saved and loaded."""
-    lines = recipe("Adding a space")
+    lines = recipe("docs/spaces.md", "Adding a space")
     assert len(lines.splitlines()) <= 47
-    copy = tmp_path / "copy"
-    for room in ("model_space", "trainer", "experiment", "tests/helpers"):
-        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "model_space/spaces/image_chain.py").write_text(lines)
-    (tmp_path / "results").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.new_space", "image_chain", str(tmp_path / "results")],
-        cwd=copy,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^1 +(self_attention|guided_attention guided by question 0|feed_forward)$", done.stdout, re.M)
-    assert re.search(r"^ image_chain .* 729 ", done.stdout, re.M)  # three operations in each of six blocks
-    assert "image_chain: blocks 6" in (tmp_path / "results/architecture.svg").read_text()
+    results = tmp_path / "results"
+    results.mkdir()
+    file = "model_space/spaces/image_chain.py"
+    printed = run_in_a_copy(tmp_path / "copy", file, lines, "new_space", "image_chain", str(results))
+    assert re.search(r"^1 +(self_attention|guided_attention guided by question 0|feed_forward)$", printed, re.M)
+    assert re.search(r"^ image_chain .* 729 ", printed, re.M)  # three operations in each of six blocks
+    assert "image_chain: blocks 6" in (results / "architecture.svg").read_text()
+
+
+def test_adding_a_strategy(tmp_path):
+    """The file of docs/search.md makes a strategy that settings and trials name, and that searches and resumes."""
+    lines = recipe("docs/search.md", "Adding a strategy")
+    assert len(lines.splitlines()) <= 40
+    file = "trainer/strategies/entropy_darts.py"
+    printed = run_in_a_copy(tmp_path / "copy", file, lines, "new_strategy", "entropy_darts", str(tmp_path))
+    entropy = {name: float(value) for name, value in (line.split() for line in printed.splitlines())}
+    assert entropy["entropy_darts"] < entropy["darts"] - 0.01
 
 
 @pytest.mark.parametrize(

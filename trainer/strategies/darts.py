@@ -4,7 +4,9 @@ from typing import Literal
 
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.strategy import DARTS
+from torch.optim import Optimizer
 
+from trainer.data.vqa import Batch
 from trainer.strategy import BiLevelSettings
 from trainer.supernet.micro_batches import MicroBatches
 from trainer.supernet.ordered import OrderedArchitecture
@@ -14,15 +16,25 @@ from trainer.supernet.recurrent import read_mixed_layers
 class DartsModule(MicroBatches, OrderedArchitecture, DartsLightningModule):
     """NNI's search loop of DARTS, with the two batches of a step in micro-batches."""
 
-    def training_step(self, batch, batch_idx: int):
+    def training_step(self, batch: dict[str, Batch], batch_idx: int):
         weights, architecture = self.optimizers()
-        for optimizer, questions in ((architecture, batch["val"]), (weights, batch["train"])):
-            optimizer.zero_grad()
-            for micro_batch in self.micro_batches(questions):
-                self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
-            self.all_reduce(optimizer.param_groups[0]["params"])
-            optimizer.step()
+        architecture.zero_grad()
+        self.architecture_backward(batch, batch_idx, architecture)
+        architecture.step()
+        weights.zero_grad()
+        self.backward_of(batch["train"], batch_idx, weights)
+        weights.step()
         self.advance_lr_schedulers(batch_idx)
+
+    def architecture_backward(self, batch: dict[str, Batch], batch_idx: int, optimizer: Optimizer) -> None:
+        """Computes the gradient of the architecture, by the questions that are held out for it."""
+        self.backward_of(batch["val"], batch_idx, optimizer)
+
+    def backward_of(self, questions: Batch, batch_idx: int, optimizer: Optimizer) -> None:
+        """Adds the gradient of the loss of some questions to the parameters of an optimiser."""
+        for micro_batch in self.micro_batches(questions):
+            self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
+        self.all_reduce(optimizer.param_groups[0]["params"])
 
 
 class Darts(DARTS):
