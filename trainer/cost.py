@@ -32,7 +32,7 @@ from trainer.data.vqa import Batch
 from trainer.module import LoopSettings, VQAModule, answer_logits
 from trainer.search import run
 from trainer.strategy import SearchSettings
-from trainer.supernet.choices import at_sample, derive
+from trainer.supernet.choices import at_sample
 from trainer.train import TrainSettings
 
 LONGEST, USUAL, TIMES = 2, 3, 2
@@ -239,7 +239,7 @@ def derived_at_the_end(meter: Meter):
     end = meter.on_train_end
 
     def on_train_end(trainer, pl_module) -> None:
-        with at_sample(pl_module, derive(pl_module)):
+        with at_sample(pl_module, pl_module.export()):
             end(trainer, pl_module)
 
     meter.on_train_end = on_train_end

@@ -23,7 +23,7 @@ from trainer.module import VQAModule
 from trainer.processes import Processes, Unwrapped
 from trainer.progress import LossMonitor
 from trainer.strategy import SearchSettings
-from trainer.supernet.choices import at_sample, derive, distribution, entropy
+from trainer.supernet.choices import at_sample, entropy
 
 
 def search(
@@ -55,8 +55,8 @@ def search(
     """
 
     def measure(module: Any) -> Epoch:
-        probabilities = distribution(module)
-        with at_sample(module, derive(module)):
+        probabilities = module.export_probs()
+        with at_sample(module, module.export()):
             accuracy = mean_soft_accuracy(module.model, data.val)
         temperature = {"temperature": module.temperature} if hasattr(module, "temperature") else {}
         return {
@@ -67,8 +67,8 @@ def search(
         }
 
     curve = Curve(folder, measure, report)
-    supernet = run(data, space, settings, curve, folder)
-    return Architecture(space=space, choices=derive(supernet), score=curve.epochs[-1]["accuracy"])
+    module = run(data, space, settings, curve, folder)
+    return Architecture(space=space, choices=module.export(), score=curve.epochs[-1]["accuracy"])
 
 
 def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, folder: Path | None) -> nn.Module:
@@ -82,7 +82,7 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
         folder: Where checkpoints go, from which the loop resumes; None keeps none.
 
     Returns:
-        The supernet.
+        The Lightning module of the strategy, with the supernet.
 
     Raises:
         InputError: See :func:`search`; or a batch is larger than the data.
@@ -101,34 +101,17 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
     if not steps:
         raise InputError(f"search.batch_size: {settings.batch_size} is more than the questions there are to train on")
     if folder is not None:
-        described = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
-        same_run(
-            folder, {"space": space.model_dump(mode="json"), "search": described} | data.stated, processes.rank == 0
-        )
+        same_run(folder, describe(data, space, settings), processes.rank == 0)
     steps = min(steps, settings.steps_per_epoch or steps)
     for batches in (weights, architecture):  # whole: a step takes its questions at once, and divides them itself
         batches.sampler.divide(1, processes.rank, processes.world_size)
     used = [weights, architecture] if settings.bilevel else [weights]
-    trainer = Trainer(
-        max_epochs=settings.epochs,
-        limit_train_batches=steps,
-        callbacks=callbacks(settings, used, callback, folder),
-        plugins=[WholeCheckpointIO()],
-        enable_checkpointing=folder is not None,
-        precision=settings.precision,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **processes.trainer_options(Unwrapped),
-    )
-    checkpoint = str(folder / CHECKPOINT) if folder is not None and (folder / CHECKPOINT).exists() else None
     evaluator = Lightning(
         VQAModule(settings, steps),
-        trainer,
+        trainer_of(settings, steps, callbacks(settings, used, callback, folder), processes),
         train_dataloaders=weights,
         val_dataloaders=architecture,
-        fit_kwargs={"ckpt_path": checkpoint},
+        fit_kwargs={"ckpt_path": checkpoint_in(folder)},
     )
     model_space = space.build()
     if data.word_vectors:
@@ -136,7 +119,36 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
     supernet = strategy.initialize(RawFormatModelSpace(model_space, evaluator), SequentialExecutionEngine())
     # Not run by the engine: that would take what the trial reports for its own, and NNI's manager would see nothing.
     supernet.execute()
-    return strategy.supernet
+    strategy.oneshot_module.set_model(strategy.supernet)  # NNI does not promise that it stays there
+    return strategy.oneshot_module
+
+
+def describe(data: Data, space: Space, settings: SearchSettings) -> dict[str, Any]:
+    """Returns what makes a search this one and not another, by section."""
+    search = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
+    return {"space": space.model_dump(mode="json"), "search": search} | data.stated
+
+
+def checkpoint_in(folder: Path | None) -> str | None:
+    """Returns the checkpoint from which a search resumes; None where there is none."""
+    return str(folder / CHECKPOINT) if folder is not None and (folder / CHECKPOINT).exists() else None
+
+
+def trainer_of(settings: SearchSettings, steps: int, callbacks: list[Callback], processes: Processes) -> Trainer:
+    """Returns Lightning's trainer for a search of so many steps an epoch."""
+    return Trainer(
+        max_epochs=settings.epochs,
+        limit_train_batches=steps,
+        callbacks=callbacks,
+        plugins=[WholeCheckpointIO()],
+        enable_checkpointing=any(isinstance(each, Checkpoints) for each in callbacks),
+        precision=settings.precision,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **processes.trainer_options(Unwrapped),
+    )
 
 
 def training_batches(train: VQADataset, settings: SearchSettings) -> tuple[DataLoader, DataLoader]:
