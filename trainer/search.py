@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning, Trainer
 from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from nni.nas.space import RawFormatModelSpace
 from pytorch_lightning.callbacks import Callback
-from torch import nn
 from torch.utils.data import DataLoader
 
 from model_space.architecture import Architecture, Space
 from model_space.errors import InputError
 from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, Resume, WholeCheckpointIO, same_run
+from trainer.data.batches import ShuffledBatches
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader
@@ -71,7 +72,9 @@ def search(
     return Architecture(space=space, choices=module.export(), score=curve.epochs[-1]["accuracy"])
 
 
-def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, folder: Path | None) -> nn.Module:
+def run(
+    data: Data, space: Space, settings: SearchSettings, callback: Callback, folder: Path | None
+) -> BaseOneShotLightningModule:
     """Runs the loop of a search with a callback that sees what it does.
 
     Args:
@@ -104,7 +107,7 @@ def run(data: Data, space: Space, settings: SearchSettings, callback: Callback, 
         same_run(folder, describe(data, space, settings), processes.rank == 0)
     steps = min(steps, settings.steps_per_epoch or steps)
     for batches in (weights, architecture):  # whole: a step takes its questions at once, and divides them itself
-        batches.sampler.divide(1, processes.rank, processes.world_size)
+        sampler_of(batches).divide(1, processes.rank, processes.world_size)
     used = [weights, architecture] if settings.bilevel else [weights]
     evaluator = Lightning(
         VQAModule(settings, steps),
@@ -160,6 +163,11 @@ def training_batches(train: VQADataset, settings: SearchSettings) -> tuple[DataL
     return weights, architecture
 
 
+def sampler_of(batches: DataLoader) -> ShuffledBatches:
+    """Returns what decides which questions make a batch."""
+    return cast(ShuffledBatches, batches.sampler)
+
+
 def callbacks(
     settings: SearchSettings, used: list[DataLoader], callback: Callback, folder: Path | None
 ) -> list[Callback]:
@@ -167,5 +175,5 @@ def callbacks(
     watching: list[Callback] = [LossMonitor(used, folder), callback]
     if folder is None:
         return watching
-    resume = Resume([batches.sampler for batches in used])
+    resume = Resume([sampler_of(batches) for batches in used])
     return [resume, *watching, Checkpoints(folder, settings.checkpoint_minutes)]

@@ -1,11 +1,10 @@
 """Settings that a search and a training have in common: how long the loop runs, and how it steps."""
 
-import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-WARMUP = r"([1-9]\d*) (steps|epochs)"
+WARMUP = r"[1-9]\d* (steps|epochs)"
 
 
 class LoopSettings(BaseModel):
@@ -54,7 +53,7 @@ class LoopSettings(BaseModel):
         scale = self.decay ** sum(step >= epoch * steps_per_epoch for epoch in self.decay_epochs)
         if self.warmup is None:
             return scale
-        count, unit = re.fullmatch(WARMUP, self.warmup).groups()  # type: ignore[union-attr]  it has this pattern
+        count, unit = self.warmup.split()
         if unit == "steps":
             return min(1.0, (step + 1) / int(count)) * scale
         return min(1.0, (step // steps_per_epoch + 1) / (int(count) + 1)) * scale

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from model_space.discovery import declared_in, one_of
 from trainer.strategy import SearchSettings
 
-STRATEGIES = declared_in(__name__, SearchSettings, "strategy")
+STRATEGIES = declared_in(__name__, SearchSettings, "strategy")  # type: ignore[type-abstract]  # it only finds subclasses
 """The settings of every strategy by its name."""
 
 if TYPE_CHECKING:

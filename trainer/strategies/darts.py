@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.strategy import DARTS
 from torch.optim import Optimizer
 
@@ -13,7 +12,7 @@ from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
 
 
-class DartsModule(MicroBatches, OrderedArchitecture, DartsLightningModule):
+class DartsModule(MicroBatches, OrderedArchitecture):
     """NNI's search loop of DARTS, with the two batches of a step in micro-batches."""
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int):

@@ -16,10 +16,10 @@ gives it a zero, with which Adam goes on moving it by its old moments.)
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule, LinearTemperatureScheduler
+from nni.nas.oneshot.pytorch.differentiable import LinearTemperatureScheduler
 from nni.nas.oneshot.pytorch.strategy import DARTS, no_default_hook
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Candidate]) -> Te
 
     Where the mixed layer does not compute the others, their entries of that gradient are zero.
     """
-    sample = weighting(mixed)
+    sample = cast(OneHot, weighting(mixed))
     one_hot = sample(architecture_parameter(mixed))
     operation, inputs = candidate(sample.index)
     output = inputs if operation is None else operation(*inputs)
@@ -127,7 +127,7 @@ def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
     return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "resample_each_call", False)))
 
 
-class SnasModule(MicroBatches, OrderedArchitecture, DartsLightningModule):
+class SnasModule(MicroBatches, OrderedArchitecture):
     """The search loop of SNAS around the training module."""
 
     def __init__(self, training_module, temperature: LinearTemperatureScheduler, **kwargs):

@@ -9,6 +9,7 @@ candidates: a softmax, or a sample. NNI keeps both under private names; :func:`a
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from model_space.contracts import Choices
 from trainer.supernet.deferred import DeferredProducts, defer_products
 
-MixedModule = DifferentiableMixedLayer | DifferentiableMixedInput
+MixedModule: TypeAlias = DifferentiableMixedLayer | DifferentiableMixedInput
 
 PARAMETER_SUFFIX = "_arch_alpha"
 """End of the name of an architecture parameter among the named parameters of a supernet."""

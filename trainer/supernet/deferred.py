@@ -8,7 +8,7 @@ a few large products. On a GPU a step of a search is thousands of small kernels,
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -84,7 +84,7 @@ def defer_products(values: Tensor, deferred: DeferredProducts) -> Tensor:
     return _Defer.apply(values, deferred)
 
 
-_sizes = WeakKeyDictionary()
+_sizes: WeakKeyDictionary[nn.Module, tuple[torch.Size, ...]] = WeakKeyDictionary()
 
 
 def form(product: DeferredProduct) -> Hashable:
@@ -105,7 +105,7 @@ def grouped(products: Sequence[DeferredProduct]) -> list[Sequence[DeferredProduc
     groups = defaultdict(list)
     for each in products:
         groups[form(each)].append(each)
-    parts = []
+    parts: list[Sequence[DeferredProduct]] = []
     for group in groups.values():
         first = group[0].gradient[0]
         size = max(1, TOGETHER.get(first.device.type, 0) // first.numel())
@@ -116,12 +116,12 @@ def grouped(products: Sequence[DeferredProduct]) -> list[Sequence[DeferredProduc
 def inner_products_of(group: Sequence[DeferredProduct]) -> Tensor:
     """Returns ``<g, f(x)>`` of each of K products of one form, ``(K,)``; of several tensors the sum of theirs."""
     gradients = zip(*(each.gradient for each in group), strict=True)
-    return sum(map(inner_products, outputs_of(group), gradients))
+    return cast(Tensor, sum(map(inner_products, outputs_of(group), gradients)))
 
 
-def outputs_of(group: Sequence[DeferredProduct]) -> Iterable[Sequence[Tensor]]:
+def outputs_of(group: Sequence[DeferredProduct]) -> Iterable[tuple[Tensor, ...]]:
     """Returns, for each tensor that a candidate gives, those of all K candidates."""
-    operations = [each.operation for each in group]
+    operations: list[Any] = [each.operation for each in group]
     inputs = list(zip(*(each.inputs for each in group), strict=True))
     if operations[0] is None:
         return inputs
@@ -132,7 +132,7 @@ def outputs_of(group: Sequence[DeferredProduct]) -> Iterable[Sequence[Tensor]]:
     return [operations[0].together(operations, *stacked).unbind()]
 
 
-def inner_products(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+def inner_products(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> Tensor:
     """Returns the inner products of K pairs of tensors, ``(K,)``."""
     if len(outputs) == 1:
         g, f = gradients[0].flatten(), outputs[0].flatten()

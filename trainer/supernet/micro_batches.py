@@ -11,12 +11,15 @@ else to keep. And a search in one process samples the same whether a step is div
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from torch import Tensor, nn
 
 from trainer.data.vqa import Batch
+from trainer.module import VQAModule
 from trainer.supernet.choices import gumbel, mixed_modules, weighting
 
 
@@ -37,14 +40,16 @@ class CallNoise:
         return torch.from_numpy(generator.gumbel(size=logits.shape)).to(logits)
 
 
-class MicroBatches:
-    """A mixin for a ``DartsLightningModule`` that computes a step in micro-batches."""
+class MicroBatches(DartsLightningModule):
+    """A search module that computes a step in micro-batches, on each process its share."""
+
+    training_module: VQAModule
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.call_noise = CallNoise()
         weightings = [weighting(module) for module in mixed_modules(self)]
-        self.sampling = [each for each in weightings if getattr(each, "each_call", False)]
+        self.sampling: list[Any] = [each for each in weightings if getattr(each, "each_call", False)]
         for each in self.sampling:
             each.noise = self.call_noise
 

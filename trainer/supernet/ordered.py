@@ -1,13 +1,14 @@
 """The architecture of a search module, always in the order of the network, so that a search resumes bit for bit."""
 
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from torch import nn
 
 from model_space.contracts import Choices
 from trainer.supernet.choices import architecture_parameters, derive, distribution
 
 
-class OrderedArchitecture:
-    """A mixin for a ``DartsLightningModule`` that says what it searches: parameters, probabilities, architecture.
+class OrderedArchitecture(DartsLightningModule):
+    """A search module that says what it searches: parameters, probabilities, architecture.
 
     NNI lists the architecture parameters in the order of a set, which differs between processes: the state of a
     resumed optimiser would meet other parameters. Its ``export_probs`` of GumbelDARTS is one noisy sample, not the
