@@ -45,7 +45,7 @@ def search(
         settings: Settings of a strategy, for example :class:`~trainer.strategies.snas.SnasSettings`.
         folder: Where the checkpoint and the curve go; the curve has every candidate's probability.
         report: Is told each epoch: epoch, epochs, accuracy of the derived architecture on the validation split in
-            percent, loss, temperature, entropy.
+            percent, loss, temperature, entropy, and the probability of every candidate.
 
     Returns:
         The derived architecture. Its score is its accuracy on the validation split, with the supernet's weights.
@@ -53,6 +53,23 @@ def search(
     Raises:
         InputError: The folder holds another search, the space has nothing to search, a batch cannot be divided, or a
             loss is not finite.
+
+    Example:
+        >>> from model_space.sizes import NetworkSettings
+        >>> from model_space.spaces.stacked import StackedSettings
+        >>> from trainer.data.settings import DataSettings
+        >>> from trainer.data.splits import load_data
+        >>> from trainer.strategies.snas import SnasSettings
+        >>> folder = getfixture("tmp_path")
+        >>> digits = {"folder": folder / "digits", "train_scenes": 40, "val_scenes": 4, "test_scenes": 4}
+        >>> data = load_data(DataSettings(digits=digits))
+        >>> backbone = StackedSettings(edges="one", cells=1, nodes=1)
+        >>> space = Space(backbone=backbone, network=NetworkSettings(hidden=16, heads=2), data=data.sizes)
+        >>> settings = SnasSettings(epochs=1, steps_per_epoch=2)
+        >>> found = search(data, space, settings, folder / "search", lambda epoch: print(epoch["epoch"]))
+        1
+        >>> sorted(found.choices)
+        ['image_node1_input', 'image_node1_operation', 'question_node1_input', 'question_node1_operation']
     """
 
     def measure(module: Any) -> Epoch:

@@ -28,7 +28,7 @@ SEARCHES = {
     "gumbel_darts": {"strategy": "gumbel_darts", "encoder": RecurrentSettings(**RECURRENT)},
     "each_call": {"strategy": "snas", "encoder": RecurrentSettings(**RECURRENT, resample="step")},
 }
-"""by name: the strategy, and the encoder where it draws at each time step"""
+"""The strategy of a search by its name, and the encoder where it samples at each time step."""
 
 
 def training(data: Data, folder: Path, steps: int, dropout: float) -> None:
@@ -39,7 +39,7 @@ def training(data: Data, folder: Path, steps: int, dropout: float) -> None:
 
 
 def searching(data: Data, folder: Path, name: str, dropout: float = 0.0, **changes) -> Architecture:
-    """Without dropout in double precision, which no setting names: there parts add up to the whole but for 1e-10."""
+    """Searches; without dropout in double precision, which no setting names: micro-batches add up to 1e-10 there."""
     torch.set_num_threads(1)
     options = SEARCHES[name]
     space = tiny_space(SPACE, options.get("encoder"), dropout=dropout).model_copy(update={"data": data.sizes})
@@ -71,13 +71,13 @@ def cut_after(data: Data, batches: int) -> Data:
     return replace(data, train=train)
 
 
-def cut_and_gone_on(data: Data, folder: Path, name: str, batches: int, **changes) -> None:
-    """A search that ends within an epoch, and another that goes on from its checkpoint."""
+def cut_and_resumed(data: Data, folder: Path, name: str, batches: int, **changes) -> None:
+    """Runs a search that ends within an epoch, and another that resumes from its checkpoint."""
     changes |= {"dropout": 0.1, "checkpoint_minutes": 1e-6}
     with suppress(Cut):
         searching(cut_after(data, batches), folder, name, **changes)
     assert load_checkpoint(folder / CHECKPOINT)[Resume.KEY]["place"] == (0, 2)
-    torch.manual_seed(99)  # another process has drawn other numbers
+    torch.manual_seed(99)  # another process has used other random numbers
     searching(data, folder, name, **changes)
 
 
@@ -91,4 +91,4 @@ if __name__ == "__main__":
         for name in SEARCHES:
             searching(data, folder / f"{name} two", name, accumulate=2)
         searching(data, folder / "whole", "each_call", dropout=0.1)
-        cut_and_gone_on(data, folder / "cut", "each_call", batches=2)
+        cut_and_resumed(data, folder / "cut", "each_call", batches=2)

@@ -30,7 +30,7 @@ def test_a_killed_search_ends_as_if_it_had_not_been(tiny_data, tmp_path, strateg
 
     with pytest.raises(Killed):
         search(tiny_data, space_of(tiny_data, space, **DROPOUT), options, tmp_path / "killed", killed_at(2))
-    torch.manual_seed(99)  # another process has drawn other numbers
+    torch.manual_seed(99)  # another process has used other random numbers
     rest = []
     resumed = search(tiny_data, space_of(tiny_data, space, **DROPOUT), options, tmp_path / "killed", rest.append)
 

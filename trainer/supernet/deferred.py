@@ -1,8 +1,9 @@
-"""What a sample's gradient takes from candidates that were not chosen, computed at the end of a backward pass.
+"""The products of the exact step that are deferred to the end of a backward pass; see docs/search.md.
 
-By then the gradient g of every choice's output is known, and so which products ``<g, f_k(x)>`` are wanted. Nothing
-waits for them but the architecture parameters, and none needs another: operations of one form are computed together, in
-a few large products. On a GPU a step of a search is thousands of small kernels, and what it costs is to launch them.
+The gradient of a sample takes a product ``<g, f_k(x)>`` of each candidate that was not chosen. At the end of a backward
+pass the gradient g of every choice's output is known. Nothing waits for the products but the architecture parameters,
+and none needs another. So operations of one form are computed together, in a few large products: on a GPU a step of a
+search is thousands of small kernels, and most of its time goes into launching them.
 """
 
 from collections import defaultdict
@@ -18,8 +19,9 @@ from torch.autograd.function import once_differentiable
 from model_space.operations import Identity, Zero
 
 TOGETHER = {"cuda": 2**28, "cpu": 0}
-"""elements of features that operations are computed on together, in memory that is small beside what the chosen
-candidates keep; on a CPU each alone, since together they are no faster and leave its cache"""
+"""Number of elements of features on which operations are computed together, by device. Their memory is small beside
+what the chosen candidates keep. On a CPU each operation is computed alone: together they are no faster, and leave its
+cache."""
 
 
 class DeferredProduct(NamedTuple):
@@ -88,10 +90,10 @@ _sizes: WeakKeyDictionary[nn.Module, tuple[torch.Size, ...]] = WeakKeyDictionary
 
 
 def form(product: DeferredProduct) -> Hashable:
-    """Returns a value that is the same for products that can be computed together."""
+    """Returns a value that products have in common when they can be computed together."""
     if product.operation is None:
         return tuple(output.shape for output in product.inputs)
-    if "together" not in vars(type(product.operation)):  # nor that of a class from which it inherits: it may differ
+    if "together" not in vars(type(product.operation)):  # an inherited one may compute something else
         return id(product)
     # Features are stacked, masks are the same.
     inputs = (each.shape if each.is_floating_point() else id(each) for each in product.inputs if each is not None)
@@ -105,12 +107,12 @@ def grouped(products: Sequence[DeferredProduct]) -> list[Sequence[DeferredProduc
     groups = defaultdict(list)
     for each in products:
         groups[form(each)].append(each)
-    parts: list[Sequence[DeferredProduct]] = []
+    together: list[Sequence[DeferredProduct]] = []
     for group in groups.values():
         first = group[0].gradient[0]
         size = max(1, TOGETHER.get(first.device.type, 0) // first.numel())
-        parts += [group[start : start + size] for start in range(0, len(group), size)]
-    return parts
+        together += [group[start : start + size] for start in range(0, len(group), size)]
+    return together
 
 
 def inner_products_of(group: Sequence[DeferredProduct]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A search's step in parts and on several processes is the step of the whole batch."""
+"""A step of a search in micro-batches and on several processes is the step of the whole batch."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from experiment.settings import Settings, read_settings
 from model_space.errors import InputError
 from tests.helpers.kill import difference, tiny
 from tests.helpers.paths import ROOT
-from tests.helpers.processes import SEARCHES, SPACE, cut_and_gone_on, searching
+from tests.helpers.processes import SEARCHES, SPACE, cut_and_resumed, searching
 from tests.helpers.running import run
 from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of, tiny_network
@@ -48,7 +48,7 @@ def assert_searched_alike(first: Path, second: Path) -> None:
 
 
 def step_of_snas(self, batch, batch_idx: int) -> None:
-    """With one backward pass, the weights' part of it by NNI."""
+    """Takes a step of SNAS with one backward pass; NNI makes the step of the weights."""
     for parameter in self.architecture:
         parameter.grad = torch.zeros_like(parameter)
     sample(self.samples, self.architecture, self.temperature)
@@ -62,22 +62,22 @@ WHOLE = {
     "single_path": (SnasModule, step_of_snas),
     "darts": (DartsModule, DartsLightningModule.training_step),
 }
-"""the step in one piece; what draws at each call draws there by another generator"""
+"""The step of a whole batch. What samples at each call would sample by another generator there."""
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_four_parts_of_a_batch_are_one_step(tiny_data, tmp_path, name, monkeypatch):
-    in_parts = searching(tiny_data, tmp_path / "parts", name, accumulate=4)
+def test_four_micro_batches_are_one_step(tiny_data, tmp_path, name, monkeypatch):
+    divided = searching(tiny_data, tmp_path / "divided", name, accumulate=4)
     if name in WHOLE:
         module, step = WHOLE[name]
         monkeypatch.setattr(module, "training_step", step)
     whole = searching(tiny_data, tmp_path / "whole", name)
-    assert_searched_alike(tmp_path / "whole", tmp_path / "parts")
-    assert in_parts.choices == whole.choices
+    assert_searched_alike(tmp_path / "whole", tmp_path / "divided")
+    assert divided.choices == whole.choices
 
 
 def test_two_processes_search_as_one(tmp_path):
-    """Under torchrun, over gloo, each in two parts; with dropout, cut within an epoch and gone on, as if it was not."""
+    """Under torchrun, over gloo, each in two micro-batches; with dropout also if cut within an epoch and resumed."""
     settings = tiny(tmp_path)
     data = load_data(settings)
     (tmp_path / "data.json").write_text(settings.model_dump_json())
@@ -95,13 +95,13 @@ def test_two_processes_search_as_one(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "batches"), [("snas", 2), ("gumbel_darts", 4)])
-def test_cut_within_an_epoch_a_search_in_parts_ends_as_if_it_had_not_been(tiny_data, tmp_path, name, batches):
+def test_a_search_cut_within_an_epoch_ends_as_if_it_had_not_been(tiny_data, tmp_path, name, batches):
     searching(tiny_data, tmp_path / "whole", name, dropout=0.1, accumulate=2)
-    cut_and_gone_on(tiny_data, tmp_path / "cut", name, batches, accumulate=2)
+    cut_and_resumed(tiny_data, tmp_path / "cut", name, batches, accumulate=2)
     assert not difference(*(load_checkpoint(tmp_path / each / CHECKPOINT) for each in ("whole", "cut")))
 
 
-def test_parts_in_half_precision_have_the_gradients_of_the_plain_form(tiny_data, monkeypatch):
+def test_micro_batches_in_half_precision_have_the_gradients_of_the_plain_form(tiny_data, monkeypatch):
     """Of every candidate of every choice, after one step of the same sample."""
 
     def gradients(accumulate: int) -> dict[str, torch.Tensor]:

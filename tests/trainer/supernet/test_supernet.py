@@ -108,7 +108,7 @@ def test_a_single_path_has_the_gradient_of_the_chosen_candidates_alone(form):
                 torch.testing.assert_close(single[label], exact[label] * sample)
 
 
-def test_layers_of_one_label_share_the_draw_and_the_parameter():
+def test_layers_of_one_label_share_the_sample_and_the_parameter():
     supernet = supernet_of(FORMS[0])
     by_label = {}
     for module in mixed_modules(supernet):
@@ -121,7 +121,7 @@ def test_layers_of_one_label_share_the_draw_and_the_parameter():
     assert weighting(first) is not weighting(other)
 
 
-def test_draws_follow_the_distribution():
+def test_samples_follow_the_distribution():
     torch.manual_seed(1)
     module = mixed_modules(supernet_of(FORMS[1]))[0]
     parameter = architecture_parameter(module)
