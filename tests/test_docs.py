@@ -83,7 +83,7 @@ def test_adding_a_strategy(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "file", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.name
+    "file", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.name
 )
 def test_links_lead_somewhere(file):
     for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
