@@ -27,7 +27,7 @@ from tests.helpers.supernets import (
 from tests.helpers.tiny import space_of, tiny_batch, tiny_space
 from trainer.evaluation.evaluate import evaluate, mean_soft_accuracy
 from trainer.search import search
-from trainer.supernet.choices import at_sample, mixed_modules
+from trainer.supernet.choices import architecture_parameter, at_sample, mixed_modules
 from trainer.train import TrainSettings, load_trained, train
 
 FORM = EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=4, relation_size=5)
@@ -171,7 +171,7 @@ def test_cells_share_the_choices_and_not_the_weights():
         "decoder_block3",
     }
     first, second = supernet.backbone.encoder
-    assert first[0]._arch_alpha is second[0]._arch_alpha
+    assert architecture_parameter(first[0]) is architecture_parameter(second[0])
     assert not torch.equal(
         first[0]["self_attention"].attention.query.weight, second[0]["self_attention"].attention.query.weight
     )
