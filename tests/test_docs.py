@@ -82,9 +82,18 @@ def test_adding_a_strategy(tmp_path):
     assert entropy["entropy_darts"] < entropy["darts"] - 0.01
 
 
+def anchor(heading: str) -> str:
+    """Returns the name by which a link leads to a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize(
     "file", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.name
 )
 def test_links_lead_somewhere(file):
-    for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
-        assert target.startswith("https://") or (file.parent / target).exists(), target
+    for target, _, heading in re.findall(r"\]\(([^)#]*)(#([^)]+))?\)", file.read_text()):
+        if target.startswith("https://"):
+            continue
+        path = file.parent / target if target else file
+        assert path.exists(), target
+        assert not heading or heading in map(anchor, re.findall(r"^#+ (.*)", path.read_text(), re.M)), heading

@@ -24,12 +24,11 @@ def module_name(file: Path) -> str:
 
 
 @pytest.mark.parametrize("name", map(module_name, FILES))
-def test_examples(name, tmp_path, monkeypatch, request):
+def test_examples(name, tmp_path, monkeypatch):
     """Examples run in a folder of their own, which holds an architecture.json and the settings files."""
     space = tiny_space(StackedSettings(edges="one", cells=1, nodes=2))
     Architecture(space=space, choices=space.random_choices(seed=0), score=61.25).save(tmp_path / "architecture.json")
     (tmp_path / "settings").symlink_to(ROOT / "settings")
     monkeypatch.chdir(tmp_path)
-    names = {"getfixture": request.getfixturevalue}
-    failed, tried = doctest.testmod(importlib.import_module(name), extraglobs=names, optionflags=doctest.ELLIPSIS)
+    failed, tried = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert tried and not failed

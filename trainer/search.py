@@ -60,13 +60,12 @@ def search(
         >>> from trainer.data.settings import DataSettings
         >>> from trainer.data.splits import load_data
         >>> from trainer.strategies.snas import SnasSettings
-        >>> folder = getfixture("tmp_path")
-        >>> digits = {"folder": folder / "digits", "train_scenes": 40, "val_scenes": 4, "test_scenes": 4}
+        >>> digits = {"folder": "data/digits", "train_scenes": 40, "val_scenes": 4, "test_scenes": 4}
         >>> data = load_data(DataSettings(digits=digits))
         >>> backbone = StackedSettings(edges="one", cells=1, nodes=1)
         >>> space = Space(backbone=backbone, network=NetworkSettings(hidden=16, heads=2), data=data.sizes)
         >>> settings = SnasSettings(epochs=1, steps_per_epoch=2)
-        >>> found = search(data, space, settings, folder / "search", lambda epoch: print(epoch["epoch"]))
+        >>> found = search(data, space, settings, Path("runs/search"), lambda epoch: print(epoch["epoch"]))
         1
         >>> sorted(found.choices)
         ['image_node1_input', 'image_node1_operation', 'question_node1_input', 'question_node1_operation']
