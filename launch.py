@@ -117,7 +117,7 @@ def main() -> None:
             from experiment.manager.control import SearchFailed
             from model_space.errors import InputError
     except ModuleNotFoundError as error:  # such as torch; a room of this project would be a broken checkout
-        if error.name.split(".")[0] in ("experiment", "trainer", "model_space"):
+        if (error.name or "").split(".")[0] in ("experiment", "trainer", "model_space"):
             raise
         sys.exit(
             f"the package '{error.name}' is not installed for this Python: make search, or .venv/bin/python launch.py"
@@ -137,7 +137,8 @@ def main() -> None:
             asked = args.answer, args.image, args.question, args.picture, output
             commands.answer(*asked, args.settings, commands.console, args.architecture)
         elif args.export_onnx:
-            commands.export_onnx(*args.export_onnx, args.settings, commands.console, args.architecture)
+            checkpoint, file = args.export_onnx
+            commands.export_onnx(checkpoint, file, args.settings, commands.console, args.architecture)
         elif args.check:
             sys.exit(commands.check(args.check, commands.console))
         elif args.pack:

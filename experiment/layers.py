@@ -118,9 +118,9 @@ def _read(path: Path, named_at: str) -> Layer:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected sections such as data, space and train, each with keys")
     node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(content, dict) or node is None:
+        raise InputError(f"{path}: expected sections such as data, space and train, each with keys")
     base = content.pop(BASE, None)
     if base is not None and not isinstance(base, str):
         at = f"{path}, line {line_of(node, [BASE])}"

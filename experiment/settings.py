@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -44,7 +44,7 @@ class Settings(BaseModel):
         """The space that they describe, for data of these sizes."""
         return Space(backbone=self.space, encoder=self.encoder, network=self.network, data=data)
 
-    def with_parameters(self, parameters: dict[str, Any], where: str = "trial") -> Self:
+    def with_parameters(self, parameters: dict[str, Any], where: str = "trial") -> "Settings":
         """Returns these settings with the parameters of a trial in place of the settings of their names.
 
         Args:

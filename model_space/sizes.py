@@ -1,7 +1,7 @@
 """The sizes of a network: those that its settings say, and those that the data fixes."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -38,7 +38,7 @@ class NetworkSettings(BaseModel):
     """Whether a layer norm follows the projection of the regions."""
 
     @model_validator(mode="after")
-    def _heads_divide(self):
+    def _heads_divide(self) -> Self:
         if self.hidden % self.heads:
             raise ValueError(f"hidden is {self.hidden} and heads is {self.heads}, expected heads that divide hidden")
         return self

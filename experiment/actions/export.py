@@ -17,11 +17,11 @@ def best(working_directory: Path, experiment: str | None = None) -> Architecture
         InputError: no such experiment, no trial of it has ended with a result, or that result is no architecture.
     """
     folder = records.find(working_directory, experiment)
-    trials = [trial for trial in records.read(folder).trials if trial.final]
-    if not trials:
+    results = {trial.id: trial.final for trial in records.read(folder).trials if trial.final}
+    if not results:
         raise InputError(f"experiment {folder.name}: no trial has finished yet, so there is no architecture to export")
-    trial = max(trials, key=lambda trial: trial.final["default"])
-    where = f"experiment {folder.name}, trial {trial.id}"
-    if not isinstance(trial.final.get("architecture"), str):
+    trial, result = max(results.items(), key=lambda item: item[1]["default"])
+    where = f"experiment {folder.name}, trial {trial}"
+    if not isinstance(result.get("architecture"), str):
         raise InputError(f"{where}: reported no architecture; it is not a search of this package")
-    return Architecture.from_json(trial.final["architecture"], where)
+    return Architecture.from_json(result["architecture"], where)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiment.networks import load_network
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from model_space.files import check_writable, write_whole
+from model_space.network import Network
 from model_space.onnx_form import INPUTS, OPSET, OUTPUT, onnx_form
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -58,7 +59,7 @@ def export_onnx(
     console.print(f"network: {file}", markup=False)
 
 
-def write(network: nn.Module, metadata: dict[str, str], file: Path) -> None:
+def write(network: Network, metadata: dict[str, str], file: Path) -> None:
     with quiet():
         program = torch.onnx.export(
             onnx_form(network),
@@ -70,6 +71,7 @@ def write(network: nn.Module, metadata: dict[str, str], file: Path) -> None:
             dynamo=True,
             verbose=False,
         )
+    assert program  # dynamo returns one
     program.model.metadata_props.update(metadata)
     program.save(file)
 
@@ -91,7 +93,7 @@ def dynamic_shapes() -> tuple[dict[int, torch.export.Dim], ...]:
     return image, image, question, question, image
 
 
-def random_batch(network: nn.Module, questions: int, regions: int, words: int) -> list[Tensor]:
+def random_batch(network: Network, questions: int, regions: int, words: int) -> list[Tensor]:
     """What a network takes, in the order of ``INPUTS``; all but the first row are padded at random."""
 
     def mask(positions: int) -> Tensor:
@@ -109,7 +111,7 @@ def random_batch(network: nn.Module, questions: int, regions: int, words: int) -
 
 
 @torch.inference_mode()
-def difference(file: Path, network: nn.Module, sizes: tuple[int, int, int]) -> tuple[float, float]:
+def difference(file: Path, network: Network, sizes: tuple[int, int, int]) -> tuple[float, float]:
     """The largest difference between onnxruntime's and torch's logits, and the largest that rounding explains."""
     import onnxruntime
 

@@ -7,6 +7,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -38,7 +39,9 @@ def pack(settings_file: Path, console: Console) -> None:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(str(source), total=None, images=0)
 
-            def seen(images: int, looked_at: int, total: int, progress=progress, task=task) -> None:
+            def seen(
+                images: int, looked_at: int, total: int, progress: Progress = progress, task: TaskID = task
+            ) -> None:
                 progress.update(task, completed=looked_at, total=total, images=images)
 
             was_there = packed_path(source).is_file()

@@ -185,9 +185,8 @@ def section_of(settings: Settings, name: str) -> SearchSettings | TrainSettings:
 
 def share_of(settings: Settings, name: str) -> int:
     """Questions of a step on one device. On a CPU the processes of a search share one."""
-    section = section_of(settings, name)
-    devices = section.processes if name == "search" and torch.cuda.is_available() else 1
-    return max(1, section.batch_size // devices)
+    devices = settings.search.processes if name == "search" and torch.cuda.is_available() else 1
+    return max(1, section_of(settings, name).batch_size // devices)
 
 
 def part_of(settings: Settings, name: str) -> int:
@@ -213,7 +212,8 @@ def packed(split: Split, sizes: DataSizes) -> float:
 
 def to_pack(splits: Iterable[Split], sizes: DataSizes) -> float:
     """Bytes that all features take which are not packed yet; those that several splits share are counted once."""
-    total, counted = 0.0, frozenset()
+    total = 0.0
+    counted: frozenset[Path] = frozenset()
     for split in sorted(splits, key=lambda split: len(split.unpacked)):  # Visual Genome's are those of two others
         if split.unpacked - counted:
             total += packed(split, sizes)

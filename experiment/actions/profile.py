@@ -140,7 +140,7 @@ def advice(profile: Profile, settings: Settings) -> list[str]:
         "head": percent("attention-flatten", "classifier"),
         "dropout": 100 * profile.kinds.get(DROPOUT, 0.0) / total,
         "loading": percent(LOADING),
-        "draw": percent(STRATEGY) if recurrent and settings.encoder.resample == "step" else 0.0,
+        "draw": percent(STRATEGY) if getattr(settings.encoder, "resample", None) == "step" else 0.0,
         "idle": percent(IDLE),
         "between": 0.0 if profile.idle else 100 * (profile.kinds[PYTHON] - overhead) / profile.step,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from experiment.actions.export import best
 from experiment.manager import control as manager
@@ -75,10 +75,11 @@ def search(
 ) -> Path:
     """Starts the experiment, or goes on with the latest one of this configuration; stays with it to its end."""
     folder = latest(config, working_directory)
-    experiment = records.read(folder) if folder else None
-    if experiment and experiment.finished and any(trial.final for trial in experiment.trials):
-        console.print(f"experiment {folder.name} has finished already; delete {folder} to search anew")
-        return folder
+    if folder:
+        experiment = records.read(folder)
+        if experiment.finished and any(trial.final for trial in experiment.trials):
+            console.print(f"experiment {folder.name} has finished already; delete {folder} to search anew")
+            return folder
     if folder and manager.portal(folder):
         console.print(f"experiment {folder.name} is running")
     elif folder:
@@ -122,7 +123,7 @@ def says(curve: Sequence[dict[str, Any]], accuracy: str) -> str:
 
 def follow(folder: Path, console: Console) -> None:
     """Shows the trials as they run; says at once why one fails."""
-    tasks: dict[str, int] = {}
+    tasks: dict[str, TaskID] = {}
     failed: set[str] = set()
     with progress_bars(console) as progress:
         for experiment in manager.follow(folder):
@@ -153,8 +154,8 @@ def write_export(architecture: Architecture, path: Path, console: Console) -> No
 def report(found: Architecture, settings: Settings, folder: Path, console: Console) -> None:
     """Trains the found architecture and its rivals, and prints the table."""
     networks = rivals(found, seed=settings.train.seed)
-    names = {"found": "found architecture", "mcan": f"MCAN, {networks['mcan'].space.backbone.layers} layers"}
-    names["random"] = "random architecture"
+    layers = networks["mcan"].space.backbone.model_dump()["layers"]
+    names = {"found": "found architecture", "mcan": f"MCAN, {layers} layers", "random": "random architecture"}
     console.print(f"training {', '.join(names.values())} from new weights (checkpoints in {folder})")
     with progress_bars(console) as progress:
         tasks = {name: progress.add_task(names[name], total=settings.train.epochs, says="waiting") for name in networks}
@@ -164,8 +165,10 @@ def report(found: Architecture, settings: Settings, folder: Path, console: Conso
                 progress.update(tasks[name], completed=len(curve), says=says(curve, "accuracy"))
 
         results = compare(networks, settings, folder, watch)
+    assert settings.data.final.annotations  # else the search would not have started
     annotations = read_annotations(settings.data.final.annotations)
-    training = [each for part in settings.data.train_parts for each in read_annotations(part.annotations)]
+    paths = [part.annotations for part in settings.data.train_parts]
+    training = [each for path in paths if path for each in read_annotations(path)]
     baselines = {
         "most frequent answer": most_frequent_answer(training, annotations),
         "most frequent of form": most_frequent_answer_of_form(training, annotations),

@@ -59,11 +59,11 @@ def test(
         dataset = load_split(data, split, vocabularies[0])
         for path, network in zip(checkpoints, networks):
             check_width(network, dataset.feature_size, path, str(split.features))
-        question_ids = dataset.question_ids
+        question_ids = list(dataset.question_ids)
     else:
         question_ids = [question["question_id"] for question in read_questions(split.questions)]
 
-    best: list[str | None] = [None] * len(question_ids)  # the file is refused where a question is left out
+    best = [""] * len(question_ids)  # the file is refused where a question is left out
     keep = saving(save_predictions, question_ids, answers) if save_predictions else nullcontext()
     with progress_of(console) as progress, keep as matrix:
         task = progress.add_task("questions", total=len(question_ids))

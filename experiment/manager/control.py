@@ -127,7 +127,7 @@ def stop(folder: Path, patience: float = 60) -> None:
 def held(folder: Path) -> Iterator[None]:
     """Stops the experiment when the block is left, however: at its end, on Ctrl-C, when this process is told to end."""
 
-    def leave(number, _frame):
+    def leave(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -228,7 +228,7 @@ def _read_config(file: Path) -> ExperimentConfig:
         config = ExperimentConfig(**content)
         config.validate()
     except Exception as error:  # NNI raises what it likes here, also assertions without a word
-        words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
         raise InputError(f"{file}: NNI refuses it: {' '.join(words.split())}") from None
     finally:
         utils.unset_base_path()

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nni
 from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
@@ -17,11 +18,11 @@ class Grid(GridSearchTuner):
     run again: its grid search gives their parameters out a second time, and never comes to the last ones.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         end_with_manager()
 
-    def update_search_space(self, space):
+    def update_search_space(self, space: dict[str, Any]) -> None:
         super().update_search_space(space)
         # NNI runs its tuner in the experiment's log folder.
         for trial in records.read(Path(os.environ["NNI_LOG_DIRECTORY"]).parent).trials:

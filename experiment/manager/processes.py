@@ -62,15 +62,18 @@ def others(settings: Settings, folder: Path) -> Iterator[None]:
         **_rank(0),
     }
     task = json.dumps({"settings": settings.model_dump(mode="json"), "folder": str(folder)})
-    started, over = [], Event()
+    started: list[subprocess.Popen[str]] = []
+    over = Event()
     Thread(target=_end_with, args=(started, over), daemon=True).start()
     try:
         for rank in range(1, count):
             environment = os.environ | _rank(rank) | {"OMP_NUM_THREADS": str(threads)}
             command = [sys.executable, "-m", "experiment.manager.processes"]
-            started.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True))
-            started[-1].stdin.write(f"{task}\n")
-            started[-1].stdin.flush()
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
+            started.append(process)
+            assert process.stdin  # a pipe
+            process.stdin.write(f"{task}\n")
+            process.stdin.flush()
         yield
     except InputError:
         raise

@@ -7,6 +7,7 @@ experiment is seen in the same way while it runs, when it was stopped, and when 
 import json
 import math
 import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -127,7 +128,7 @@ def read(folder: Path) -> Experiment:
     return Experiment(folder, json.loads(profile["params"]), _time(profile["startTime"]), list(trials.values()))
 
 
-def _trials(folder: Path, events) -> dict[str, Trial]:
+def _trials(folder: Path, events: Iterable[sqlite3.Row]) -> dict[str, Trial]:
     """Plays the events of all trials, as NNI does: the last one of a trial tells its state."""
     trials: dict[str, Trial] = {}
     for row in events:
@@ -167,7 +168,7 @@ def _started(folder: Path) -> datetime | None:
 
 
 @contextmanager
-def _open(folder: Path):
+def _open(folder: Path) -> Iterator[sqlite3.Connection]:
     """The records, for reading; sqlite's errors in words."""
     file = folder / "db" / "nni.sqlite"
     if not file.is_file():

@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiment.manager import records
 from experiment.manager.lifeline import end_with_manager
@@ -32,11 +32,17 @@ with without_collector():
 
     from experiment.manager import nni_private
 
+if TYPE_CHECKING:
+    from model_space.architecture import Architecture  # loads torch, which takes seconds
+
 Epoch = dict[str, Any]
 """epoch (from 1), epochs, accuracy (percent), loss, and what else a strategy has to say"""
 
+Report = Callable[[Epoch], None]
+"""Is told each epoch of a search."""
 
-def run(settings_file: str, search: Callable) -> None:
+
+def run(settings_file: str, search: Callable[[dict[str, Any], Path, Report], "Architecture"]) -> None:
     """Runs the search of this trial and reports it.
 
     Args:
@@ -105,7 +111,7 @@ def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any
     }
 
 
-def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Callable[[Epoch], None]):
+def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Report) -> "Architecture":
     """The search that ``settings_file`` describes, with the parameters of a trial, by so many processes as it says."""
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.

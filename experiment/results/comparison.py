@@ -17,13 +17,17 @@ from model_space.encoders.lstm import LSTMSettings
 from model_space.files import write_text
 from model_space.spaces.mcan import MCANSettings
 from trainer.callbacks import Epoch, read_curve
-from trainer.data.splits import load_data, load_split
+from trainer.data.splits import Data, load_data, load_split
 from trainer.evaluation.evaluate import evaluate
 from trainer.train import load_trained, train
 
 RESULT = "result.json"
 SAMPLES = 32
 """Number of random architectures, of which the one closest in size is taken."""
+
+_settings: Settings
+_data: Data
+"""What all trainings of a process share. They are set when the process begins."""
 
 Result = dict[str, Any]
 """The fields `overall`, `per_answer_type`, `parameters` and `seconds` of `experiment.results.report.Evaluated`."""

@@ -53,7 +53,7 @@ def figure(trials: Sequence[Trial]) -> Figure:
     drawn = Figure(figsize=(5.2 * len(keys), 4 + 0.22 * len(trials)), dpi=120, layout="constrained")
     every_axes = drawn.subplots(1, len(keys))
     shared = _shared_parameters(trials)
-    colours = matplotlib.colormaps["tab10"].colors
+    colours = matplotlib.color_sequences["tab10"]
     for key, axes in zip(keys, every_axes, strict=True):
         for i, trial in enumerate(trials):
             epochs = [metric.get("epoch", position) for position, metric in enumerate(trial.curve, 1)]

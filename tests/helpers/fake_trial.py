@@ -6,9 +6,10 @@ python -m tests.helpers.fake_trial ARCHITECTURE
 import json
 import sys
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from experiment.manager import trial
 from model_space.errors import InputError
@@ -16,13 +17,12 @@ from model_space.errors import InputError
 EPOCHS = 4
 
 
-@dataclass
-class FakeArchitecture:
-    """Has the JSON of an architecture; to import the real one would load torch, which takes seconds."""
+class FakeArchitecture(BaseModel):
+    """What a trial uses of an architecture; to import the real one would load torch, which takes seconds."""
 
     content: dict
     score: float
-    provenance: dict = field(default_factory=dict)
+    provenance: dict = {}
 
     def to_json(self) -> str:
         return json.dumps(self.content | {"score": self.score, "provenance": self.provenance})
@@ -40,7 +40,7 @@ def search(architecture: str, parameters: dict, folder: Path, report) -> FakeArc
         scores.append(scores[-1] * 1.5 + epoch)
         report({"epoch": epoch, "epochs": EPOCHS, "accuracy": scores[-1], "loss": 1 / epoch, "probabilities": {"a": 1}})
         place.write_text(json.dumps(scores))
-    return FakeArchitecture(json.loads(Path(architecture).read_text()), scores[-1])
+    return FakeArchitecture(content=json.loads(Path(architecture).read_text()), score=scores[-1])
 
 
 if __name__ == "__main__":
