@@ -5,6 +5,7 @@ settings it has, whether it is bi-level, and how it is built. Nothing else has t
 """
 
 from abc import abstractmethod
+from typing import Self
 
 import torch
 from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
@@ -51,7 +52,7 @@ class Temperature(BaseModel):
     """Temperature of the Gumbel-softmax at the start and towards the end; linear in between."""
 
     @model_validator(mode="after")
-    def _cooling(self):
+    def _cooling(self) -> Self:
         if not self.temperature[0] >= self.temperature[1] > 0:
             raise ValueError(f"temperature is {list(self.temperature)}, expected [start, end] with start >= end > 0")
         return self

@@ -1,11 +1,13 @@
 """DARTS (Liu et al., 2018, arXiv 1806.09055), first order, by NNI: every candidate, weighted by a softmax; bi-level."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from nni.nas.oneshot.pytorch.strategy import DARTS
 from torch.optim import Optimizer
 
 from trainer.data.vqa import Batch
+from trainer.module import VQAModule
 from trainer.strategy import BiLevelSettings
 from trainer.supernet.micro_batches import MicroBatches
 from trainer.supernet.ordered import OrderedArchitecture
@@ -15,7 +17,7 @@ from trainer.supernet.recurrent import read_mixed_layers
 class DartsModule(MicroBatches, OrderedArchitecture):
     """NNI's search loop of DARTS, with the two batches of a step in micro-batches."""
 
-    def training_step(self, batch: dict[str, Batch], batch_idx: int):
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> None:
         weights, architecture = self.optimizers()
         architecture.zero_grad()
         self.architecture_backward(batch, batch_idx, architecture)
@@ -46,10 +48,10 @@ class Darts(DARTS):
     def __init__(self, *, architecture_lr: float):
         super().__init__(arc_learning_rate=architecture_lr)
 
-    def configure_oneshot_module(self, training_module) -> DartsModule:
+    def configure_oneshot_module(self, training_module: VQAModule) -> DartsModule:
         return DartsModule(training_module, arc_learning_rate=self.arc_learning_rate)
 
-    def default_mutation_hooks(self):
+    def default_mutation_hooks(self) -> list[Callable]:
         return [read_mixed_layers, *super().default_mutation_hooks()]
 
 

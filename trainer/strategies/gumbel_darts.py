@@ -1,5 +1,6 @@
 """GumbelDARTS by NNI: DARTS with a soft Gumbel-softmax sample in place of the softmax (FBNet, arXiv 1812.03443)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from nni.nas.oneshot.pytorch.differentiable import GumbelDartsLightningModule, LinearTemperatureScheduler
@@ -7,6 +8,7 @@ from nni.nas.oneshot.pytorch.strategy import GumbelDARTS
 from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from torch import Tensor
 
+from trainer.module import VQAModule
 from trainer.strategies.darts import DartsModule
 from trainer.strategy import BiLevelSettings, Temperature
 from trainer.supernet.choices import gumbel
@@ -41,14 +43,14 @@ class GumbelDarts(GumbelDARTS):
     def __init__(self, *, architecture_lr: float, temperature: tuple[float, float]):
         super().__init__(arc_learning_rate=architecture_lr, temperature=tuple(map(float, temperature)))
 
-    def configure_oneshot_module(self, training_module) -> GumbelDartsModule:
+    def configure_oneshot_module(self, training_module: VQAModule) -> GumbelDartsModule:
         schedule = LinearTemperatureScheduler(*self.temperature)
         return GumbelDartsModule(training_module, schedule, arc_learning_rate=self.arc_learning_rate)
 
     def configure_softmax(self) -> NoisySoftmax:
         return NoisySoftmax()
 
-    def default_mutation_hooks(self):
+    def default_mutation_hooks(self) -> list[Callable]:
         return [read_mixed_layers, *super().default_mutation_hooks()]
 
 

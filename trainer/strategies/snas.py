@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from model_space.functional import dropout_drawn_ahead
+from trainer.data.vqa import Batch
+from trainer.module import VQAModule
 from trainer.strategy import SearchSettings, Temperature
 from trainer.supernet.choices import (
     MixedModule,
@@ -48,7 +50,9 @@ class _SampledSum(torch.autograd.Function):
     """Computes ``Σ_k z_k f_k`` for a one-hot ``z``; the others wait for the end of the backward pass."""
 
     @staticmethod
-    def forward(ctx, one_hot: Tensor, sample: OneHot, others: Callable[[int], Candidate] | None, *output: Tensor):
+    def forward(
+        ctx: Any, one_hot: Tensor, sample: OneHot, others: Callable[[int], Candidate] | None, *output: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.chosen, ctx.place, ctx.deferred = sample.index, sample.place, sample.deferred
         ctx.others, ctx.candidates = others, len(one_hot)
         # Autocast is a state of the thread, and on a GPU the backward pass has a thread of its own.
@@ -63,7 +67,7 @@ class _SampledSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *gradient: Tensor):
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
         for k in range(ctx.candidates):
             if k == ctx.chosen:
                 ctx.deferred.defer((ctx.place, k), gradient, None, ctx.saved_tensors)
@@ -98,10 +102,10 @@ class SampledLayer(DifferentiableMixedLayer):
     """Whether the candidates that are not chosen are computed, for their entries of the sample's gradient."""
 
     @classmethod
-    def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
+    def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
         return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> Tensor | Sequence[Tensor]:
         return sampled_sum(self, lambda k: (self[self.names[k]], inputs))
 
 
@@ -111,16 +115,16 @@ class SampledInput(DifferentiableMixedInput):
     computes_others = True
 
     @classmethod
-    def mutate(cls, module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]):
+    def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
         return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
 
-    def forward(self, candidates):
-        # A tuple: a list may go on growing by what comes after, and so keep the graph alive.
-        candidates = tuple(each if isinstance(each, tuple) else (each,) for each in candidates)
-        return sampled_sum(self, lambda k: (None, candidates[k]))
+    def forward(self, candidates: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | Sequence[Tensor]:
+        # A tuple: later nodes may append to a list, which would keep the graph alive.
+        outputs = tuple(each if isinstance(each, tuple) else (each,) for each in candidates)
+        return sampled_sum(self, lambda k: (None, outputs[k]))
 
 
-def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
+def shared_sample(module: nn.Module, memo: dict[str, Any]) -> OneHot | None:
     """Returns the sample of a label, which all layers of the label share."""
     if not hasattr(module, "label"):
         return None
@@ -130,22 +134,22 @@ def shared_sample(module, memo: dict[str, Any]) -> OneHot | None:
 class SnasModule(MicroBatches, OrderedArchitecture):
     """The search loop of SNAS around the training module."""
 
-    def __init__(self, training_module, temperature: LinearTemperatureScheduler, **kwargs):
+    def __init__(self, training_module: VQAModule, temperature: LinearTemperatureScheduler, **kwargs: Any):
         super().__init__(training_module, **kwargs)
         self.temperature_schedule = temperature
 
-    def on_train_epoch_start(self):
+    def on_train_epoch_start(self) -> None:
         self.temperature = self.temperature_schedule.step(self.trainer.current_epoch, self.trainer.max_epochs)
         # Not at every step: a supernet has thousands of modules.
         modules = {module.label: module for module in mixed_modules(self)}.values()
-        self.samples = [weighting(module) for module in modules]
+        self.samples = [cast(OneHot, weighting(module)) for module in modules]
         self.architecture = [architecture_parameter(module) for module in modules]
         self.lengths = [len(parameter) for parameter in self.architecture]
         for sample in self.samples:
             sample.temperature = self.temperature
-        return super().on_train_epoch_start()
+        super().on_train_epoch_start()
 
-    def training_step(self, batch, batch_idx: int):
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizers = self.optimizers()
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -181,13 +185,13 @@ class Snas(DARTS):
         super().__init__(arc_learning_rate=architecture_lr)
         self.temperature = LinearTemperatureScheduler(*temperature)
 
-    def configure_oneshot_module(self, training_module) -> SnasModule:
+    def configure_oneshot_module(self, training_module: VQAModule) -> SnasModule:
         return SnasModule(training_module, self.temperature, arc_learning_rate=self.arc_learning_rate)
 
-    def default_mutation_hooks(self):
+    def default_mutation_hooks(self) -> list[Callable]:
         return [read_mixed_layers, self.mixed_layer.mutate, self.mixed_input.mutate, no_default_hook]
 
-    def train_dataloader(self, train_dataloader_fn, val_dataloader_fn):
+    def train_dataloader(self, train_dataloader_fn: Callable[[], Any], val_dataloader_fn: Callable[[], Any]) -> Any:
         return train_dataloader_fn()
 
 

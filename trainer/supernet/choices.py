@@ -7,7 +7,7 @@ candidates: a softmax, or a sample. NNI keeps both under private names; :func:`a
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -123,7 +123,7 @@ def gumbel(logits: Tensor) -> Tensor:
 
 def sample(
     one_hots: list[OneHot],
-    architecture_parameters: list[Tensor],
+    architecture_parameters: Sequence[Tensor],
     temperature: float,
     noise: Callable[[Tensor], Tensor] = gumbel,
 ) -> None:
@@ -135,7 +135,7 @@ def sample(
 
 
 def hard_samples(
-    architecture_parameters: list[Tensor], temperature: float, noise: Callable[[Tensor], Tensor]
+    architecture_parameters: Sequence[Tensor], temperature: float, noise: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, list]:
     """Takes hard Gumbel-softmax samples with the straight-through gradient (Jang et al., arXiv 1611.01144).
 
@@ -144,7 +144,7 @@ def hard_samples(
     Returns:
         The samples, ``(samples, candidates)``, padded with zeros, and the positions of their ones.
     """
-    rows = nn.utils.rnn.pad_sequence(architecture_parameters, batch_first=True, padding_value=-math.inf)
+    rows = nn.utils.rnn.pad_sequence(list(architecture_parameters), batch_first=True, padding_value=-math.inf)
     soft = ((rows + noise(rows)) / temperature).softmax(-1)
     hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
     values = hard - soft.detach() + soft

@@ -44,7 +44,9 @@ class DeferredProducts:
     products: list[DeferredProduct] = field(default_factory=list)
     autocast: dict[str, Any] = field(default_factory=lambda: {"device_type": "cpu", "enabled": False})
 
-    def defer(self, place: tuple[int, int], gradient: tuple[Tensor, ...], operation, inputs: tuple[Any, ...]) -> None:
+    def defer(
+        self, place: tuple[int, int], gradient: tuple[Tensor, ...], operation: nn.Module | None, inputs: tuple[Any, ...]
+    ) -> None:
         """Remembers a product, unless it is zero."""
         if isinstance(operation, Identity):
             operation, inputs = None, inputs[:1]
@@ -69,13 +71,13 @@ class _Defer(torch.autograd.Function):
     """Passes the samples on. Its backward pass is the last of all that depend on them."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, deferred: DeferredProducts) -> Tensor:
+    def forward(ctx: Any, values: Tensor, deferred: DeferredProducts) -> Tensor:
         ctx.deferred = deferred
         return values.view_as(values)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         gradient = gradient.clone()
         ctx.deferred.add_to(gradient)
         return gradient, None
