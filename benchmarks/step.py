@@ -19,8 +19,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from time import perf_counter
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -68,15 +70,16 @@ def batch_of(counts: np.ndarray, longest: int) -> list[Tensor]:
 
 
 def choices_of(supernet: nn.Module) -> list[tuple[int, OneHot, nn.Parameter]]:
-    """Of every label its place among those of its stream, its sample, and its architecture parameter."""
+    """Returns, for every label, its place among those of its stream, its sample and its architecture parameter."""
     modules = {str(module.label): module for module in mixed_modules(supernet)}
     streams = groupby(sorted(modules), key=lambda label: label.partition("_")[0])
     places = [(place, label) for _, of_stream in streams for place, label in enumerate(of_stream)]
-    return [(place, weighting(modules[label]), architecture_parameter(modules[label])) for place, label in places]
+    samples = {label: cast(OneHot, weighting(module)) for label, module in modules.items()}
+    return [(place, samples[label], architecture_parameter(modules[label])) for place, label in places]
 
 
 def set_balanced_sample(choices: list[tuple[int, OneHot, nn.Parameter]], shift: int) -> None:
-    """A one-hot for every label."""
+    """Sets a sample of every choice, in which all candidates are chosen about equally often."""
     lengths = [len(parameter) for *_, parameter in choices]
     indices = [(place + shift) % length for (place, *_), length in zip(choices, lengths, strict=True)]
     values = functional.one_hot(torch.tensor(indices), max(lengths)).float().to(choices[0][-1].device)
@@ -149,13 +152,13 @@ class Products(TorchDispatchMode):
 
     NAMES = ("mm", "addmm", "bmm", "baddbmm")
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.products: list[Callable[[], Tensor]] = []
         self.flops = 0
         self._ready: dict[tuple, Tensor] = {}
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.overloadpacket.__name__
         if name == "_linear_pointwise":  # oneDNN's, whose factors come first, but for what is added
             left, right = (self.ready(args[place]) for place in (0, 2 if function._overloadname == "binary" else 1))
@@ -187,10 +190,10 @@ def training_step(
     network: nn.Module,
     batches: list[list[Tensor]],
     optimizer: torch.optim.Optimizer,
-    autocast,
+    autocast: Callable,
     resample: Step = lambda: None,
 ) -> Step:
-    """A step on each of the batches, with a sample of its own that ``resample`` sets."""
+    """Returns a function that takes a step on each of the batches, at a sample of its own that ``resample`` sets."""
     device = next(network.parameters()).device
     batches = [[part.to(device) for part in batch] for batch in batches]
     targets = torch.rand(len(batches[0][0]), DATA.answers, device=device)
@@ -219,7 +222,7 @@ class Setting:
     shift: int = 1
     """which balanced sample a search is at"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.network.to(self.device)
         self.choices = choices_of(self.network)
         counts = region_counts(64 * self.batch).reshape(-1, self.batch)
@@ -261,7 +264,7 @@ def measure(setting: Setting, ways: dict[str, Side], reference: Side, rounds: in
     return rows
 
 
-def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> tuple[list, str]:
+def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast: Callable) -> tuple[list, str]:
     space = Space(
         backbone=StackedSettings(), encoder=RecurrentSettings(), network=NetworkSettings(hidden=hidden), data=DATA
     )
@@ -286,14 +289,14 @@ def encoder_share(setting: Setting, rounds: int) -> str:
 
     def encode() -> None:
         setting.resample()
-        supernet.question_encoder(tokens).sum().backward()
+        cast(nn.Module, supernet.question_encoder)(tokens).sum().backward()
 
     encoder, whole = Side("encoder", encode), setting.side("whole", trimmed=True)
     alternate([encoder, whole], rounds, setting.at)
     return f"{100 * encoder.median / whole.median:.0f} % of the trimmed step"
 
 
-def training_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast) -> list:
+def training_rows(hidden: int, batch: int, rounds: int, device: torch.device, autocast: Callable) -> list:
     space = Space(backbone=MCANSettings(), network=NetworkSettings(hidden=hidden), data=DATA)
     setting = Setting(space.build(), batch, device, autocast)
     name = f"training of MCAN small, batch {batch}"
@@ -313,10 +316,8 @@ def main() -> None:
     rounds = 3 if args.small else args.rounds
     if torch.cuda.is_available():
         device, sizes = torch.device("cuda"), [(512, 64)]
+        autocast: Callable = partial(torch.autocast, "cuda", torch.bfloat16)
         where = torch.cuda.get_device_name()
-
-        def autocast():
-            return torch.autocast("cuda", torch.bfloat16)
     else:
         device, autocast, sizes = torch.device("cpu"), nullcontext, [(128, 16), (512, 16)]
         where = f"{torch.get_num_threads()} CPU threads"
