@@ -26,12 +26,13 @@ def write_whole(path: Path) -> Iterator[Path]:
 
     The block writes to the path that it is given (see :func:`partial_path`). When the block ends, that file is put on
     the disk and takes the place of ``path``; when it raises an error, the file is removed and ``path`` stays as it was.
+    Processes that write the same file take turns.
 
     Args:
         path: The file to write. Missing folders are made.
 
     Raises:
-        InputError: If the operating system refuses, or another process is writing the same file.
+        InputError: If the operating system refuses.
 
     Example:
         >>> with write_whole(Path("answers.txt")) as partial:
@@ -42,19 +43,37 @@ def write_whole(path: Path) -> Iterator[Path]:
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "ab") as file:
-            if not lock(file):
-                raise InputError(f"{path}: cannot be written: another process is writing it")
+        with _open_alone(partial) as file:
             try:
                 file.truncate(0)
                 yield partial
                 os.fsync(file.fileno())
                 partial.replace(path)
-            finally:
+            except BaseException:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _open_alone(partial: Path) -> Iterator[IO]:
+    """Opens a partial file, and first waits until no other process is writing it."""
+    while True:
+        with open(partial, "ab") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, partial):  # Otherwise the other process has put this file in its place.
+                yield file
+                return
+
+
+def _is_at(file: IO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def lock(file: IO) -> bool:

@@ -29,19 +29,21 @@ Epoch = dict[str, Any]
 class WholeCheckpointIO(TorchCheckpointIO):
     """A checkpoint appears whole or not at all, and loading one runs no code of the file."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         with write_whole(path) as partial:
             try:
                 with open(partial, "wb") as file:
                     torch.save(checkpoint, file)
             except (OSError, RuntimeError) as error:
-                # torch reports a full disk as a RuntimeError of its zip writer.
-                full = getattr(error, "errno", None) == errno.ENOSPC or isinstance(error, RuntimeError)
-                reason = "the disk is full" if full else error.strerror
+                reason = "the disk is full"  # torch says so by a RuntimeError of its zip writer
+                if isinstance(error, OSError) and error.errno != errno.ENOSPC:
+                    reason = error.strerror or str(error)
                 raise InputError(f"{path}: checkpoint not written: {reason}; an earlier one is still whole") from error
 
-    def load_checkpoint(self, path, map_location=None, weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
         return load_checkpoint(Path(path))
 
 
@@ -69,10 +71,12 @@ class Checkpoints(Checkpoint):
         self.path = folder / CHECKPOINT
         self.seconds = 60 * minutes
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.written = monotonic()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # Not between the parts of a step, whose gradients a checkpoint does not hold; nor where the epoch ends anyway.
         if (batch_idx + 1) % trainer.accumulate_grad_batches or batch_idx + 1 >= trainer.num_training_batches:
             return
@@ -80,7 +84,7 @@ class Checkpoints(Checkpoint):
         if trainer.strategy.broadcast(due):  # all processes have a part in writing it, and each has a clock
             self.write(trainer)
 
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.write(trainer)
 
     def write(self, trainer: pl.Trainer) -> None:
@@ -105,13 +109,17 @@ class Resume(Callback):
         self.place = 0, 0
         self.restored: dict[str, Any] | None = None
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.place = trainer.current_epoch, batch_idx + 1
 
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.place = trainer.current_epoch + 1, 0
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         module = training_module(pl_module)
         own = {
             "sums": module.sums.cpu(),
@@ -119,13 +127,15 @@ class Resume(Callback):
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all(),
         }
-        processes = [own]
+        processes: list[Any] = [own]
         if trainer.world_size > 1:
             processes = [None] * trainer.world_size
             torch.distributed.all_gather_object(processes, own)
         checkpoint[self.KEY] = {"place": self.place, "processes": processes}
 
-    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         state = checkpoint[self.KEY]
         if len(state["processes"]) != trainer.world_size:
             raise InputError(
@@ -137,7 +147,7 @@ class Resume(Callback):
         for sampler in self.samplers:  # before their loaders are asked for a batch
             sampler.set_epoch(epoch, start)
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not when the checkpoint is read: what is set up between there and here may draw.
         if self.restored is None:
             if trainer.global_rank:
@@ -173,7 +183,7 @@ class Curve(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs = state_dict["epochs"]
 
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loss = mean_loss_and_accuracy(trainer, pl_module)[0]
         epoch = {"epoch": trainer.current_epoch + 1, "epochs": trainer.max_epochs, "loss": loss}
         if trainer.is_global_zero:

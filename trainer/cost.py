@@ -10,10 +10,11 @@ import gc
 import re
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -28,8 +29,8 @@ from model_space.network import parameter_count
 from model_space.sizes import DataSizes
 from trainer.data.batches import longest_first
 from trainer.data.splits import Data
-from trainer.data.vqa import Batch
-from trainer.module import LoopSettings, VQAModule, answer_logits
+from trainer.data.vqa import Batch, VQADataset
+from trainer.module import LoopSettings, VQAModule, answer_logits, training_module
 from trainer.search import run
 from trainer.strategy import SearchSettings
 from trainer.supernet.choices import at_sample
@@ -140,27 +141,33 @@ class Meter(Callback):
         self.shape, self.questions = shape, questions
         self.steps = 0
         self.times: list[float] = []
+        self.validating: Callable[[Any], AbstractContextManager[object]] = lambda module: nullcontext()
+        """Within it the trained module is the network of a validation; a supernet is the network that it gives."""
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if self.steps == LONGEST - 1:
             restart_peak()
         self.start = now()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.steps += 1
         if self.steps > LONGEST:
             self.times.append(now() - self.start)
         elif self.steps == LONGEST:
             self.bytes = peak()
 
-    def on_train_end(self, trainer, pl_module) -> None:
-        pl_module.eval()
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         device, times = pl_module.device, []
-        with torch.inference_mode():
+        with self.validating(pl_module), torch.inference_mode():
+            pl_module.eval()
             for regions in self.shape.regions()[LONGEST:]:
                 batch = Batch(*(each.to(device) for each in made_up(self.shape, self.questions, regions)))
                 start = now()
-                answer_logits(pl_module.model, batch)
+                answer_logits(training_module(pl_module).model, batch)
                 times.append(now() - start)
         seconds, forward_seconds = (
             np.min(np.reshape(each, (TIMES, USUAL)), axis=0).mean() for each in (self.times, times)
@@ -181,7 +188,7 @@ def peak() -> int:
     """Bytes needed at most since then."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+    return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
 
 
 def now() -> float:
@@ -198,6 +205,8 @@ def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], n
         InputError: not even two questions fit.
     """
     whole = max(2, questions) if torch.cuda.is_available() else max(4, questions // 4)
+    network: nn.Module | None
+    meter: Meter | None
     while True:
         try:
             measured = []
@@ -206,7 +215,8 @@ def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], n
                 meter = Meter(shape, size)
                 network = steps(shape, size, meter)
                 measured.append(meter.measured)
-            return Cost(parameter_count(network), *measured)
+                parameters = parameter_count(network)
+            return Cost(parameters, *measured)
         except torch.OutOfMemoryError:
             if whole == 2:
                 raise InputError(
@@ -222,28 +232,15 @@ def search_steps(space: Space, settings: SearchSettings) -> Callable[[Shape, int
 
     def steps(shape: Shape, questions: int, meter: Meter) -> nn.Module:
         loaders = 2 if settings.bilevel else 1
-        few = {"epochs": 1, "steps_per_epoch": STEPS, "batch_size": questions, "accumulate": 1}
+        few: dict[str, float] = {"epochs": 1, "steps_per_epoch": STEPS, "batch_size": questions, "accumulate": 1}
         if settings.bilevel:
             few["architecture_share"] = 0.5
         split = MadeUp(shape, loaders * questions * STEPS, loaders)
-        data = Data(split, split, shape.sizes)
-        with derived_at_the_end(meter):
-            return run(data, space, settings.model_copy(update=few), meter, folder=None)
+        data = Data(cast(VQADataset, split), cast(VQADataset, split), shape.sizes)
+        meter.validating = lambda module: at_sample(module, module.export())
+        return run(data, space, settings.model_copy(update=few), meter, folder=None)
 
     return steps
-
-
-@contextmanager
-def derived_at_the_end(meter: Meter):
-    """Inside, the meter's validation is that of the network which the supernet gives."""
-    end = meter.on_train_end
-
-    def on_train_end(trainer, pl_module) -> None:
-        with at_sample(pl_module, pl_module.export()):
-            end(trainer, pl_module)
-
-    meter.on_train_end = on_train_end
-    yield
 
 
 def training_steps(architecture: Architecture, settings: TrainSettings) -> Callable[[Shape, int, Meter], nn.Module]:

@@ -2,6 +2,7 @@
 
 import torch
 from nni.nas.evaluator.pytorch import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -61,7 +62,7 @@ class VQAModule(LightningModule):
         self.questions += len(batch.targets)
         return loss * self.micro_batches if self.micro_batches > 1 else loss
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         weights = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=self.settings.lr, betas=(0.9, 0.98), eps=1e-9, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -18,6 +18,7 @@ class Unwrapped(DDPStrategy):
     """
 
     def configure_ddp(self) -> None:
+        assert self.model  # Lightning has set it
         for tensor in self.model.state_dict().values():
             torch.distributed.broadcast(tensor, 0)
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytorch_lightning as pl
@@ -19,7 +19,11 @@ from torch.utils.data import DataLoader, Subset
 
 from model_space.errors import InputError
 from trainer.callbacks import CHECKPOINT, Curve
-from trainer.module import training_module
+from trainer.data.vqa import sampler_of
+from trainer.module import VQAModule, training_module
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 EVERY = {"cpu": 10, "cuda": 50}
 """batches between two readings, by device: a CPU need not be waited for"""
@@ -45,28 +49,32 @@ class LossMonitor(Callback):
         percent, questions_per_second, and memory in GB"""
         self.unread: list[tuple[int, Tensor]] = []
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.every = EVERY.get(pl_module.device.type, 1)
         self.start(training_module(pl_module))
 
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = training_module(pl_module)
         module.restart_sums()
         self.start(module)
 
-    def start(self, module) -> None:
+    def start(self, module: VQAModule) -> None:
         self.before = module.sums[0].item(), module.questions, perf_counter()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.unread.append((batch_idx, training_module(pl_module).sums))
         slow = trainer.world_size == 1 and perf_counter() - self.before[-1] >= SECONDS
         if slow or (batch_idx + 1) % self.every == 0:
             self.read(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.read(trainer, pl_module)
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         last = self.unread[-1][0] if self.unread else trainer.fit_loop.batch_idx
         self.read(trainer, pl_module)
         if not all(weight.isfinite().all() for weight in pl_module.parameters()):
@@ -99,18 +107,19 @@ class LossMonitor(Callback):
 
     def stop(self, trainer: pl.Trainer, place: int, what: str) -> None:
         ids = [i for loader in self.loaders for i in question_ids(loader, trainer.current_epoch, place)]
-        kept = self.folder is not None and (self.folder / CHECKPOINT).exists()
+        checkpoint = self.folder and self.folder / CHECKPOINT
         raise InputError(
             f"epoch {trainer.current_epoch + 1}, step {place // trainer.accumulate_grad_batches + 1}: {what} the "
             f"questions {', '.join(map(str, ids))}; "
-            + (f"{self.folder / CHECKPOINT} is from before; " if kept else "")
+            + (f"{checkpoint} is from before; " if checkpoint and checkpoint.exists() else "")
             + "look at their features, or take a smaller lr or a clip"
         )
 
 
 def question_ids(loader: DataLoader, epoch: int, place: int) -> list[int]:
     """The questions of a batch of an epoch."""
-    dataset, rows = loader.dataset, loader.sampler.micro_batch(epoch, place)
+    dataset: Any = loader.dataset
+    rows = sampler_of(loader).micro_batch(epoch, place)
     if isinstance(dataset, Subset):
         dataset, rows = dataset.dataset, [dataset.indices[row] for row in rows]
     return [dataset.question_ids[row] for row in rows]
@@ -131,12 +140,16 @@ class Bar(TQDMProgressBar):
         self.monitor = monitor
         self.shown = -BAR_SECONDS
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if monotonic() - self.shown >= BAR_SECONDS or batch_idx + 1 == trainer.num_training_batches:
             self.shown = monotonic()
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def get_metrics(self, trainer, pl_module) -> dict[str, str]:
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         if not (figures := self.monitor.figures):
             return {}
         return {
@@ -154,9 +167,9 @@ class Board(Callback):
         self.folder = folder / "tensorboard"
         self.monitor = monitor
         self.curve = curve
-        self.writer = None
+        self.writer: SummaryWriter | None = None
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             from torch.utils.tensorboard import SummaryWriter  # not where it is not used: a trial starts sooner
 
@@ -164,22 +177,26 @@ class Board(Callback):
             self.writer = SummaryWriter(self.folder, purge_step=trainer.global_step or None)
             self.seen = self.monitor.figures
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.writer and self.monitor.figures is not self.seen:
             self.seen = self.monitor.figures
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self.write({f"train/{name}": value for name, value in (self.seen | {"lr": rate}).items()}, trainer)
+            scalars = {f"train/{name}": value for name, value in (self.seen | {"lr": rate}).items()}
+            self.write(self.writer, scalars, trainer.global_step)
 
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.writer:
             numbers = {f"epoch/{name}": self.curve.epochs[-1][name] for name in ("loss", "accuracy")}
-            self.write(numbers, trainer)
+            self.write(self.writer, numbers, trainer.global_step)
             self.writer.flush()
 
-    def on_train_end(self, trainer, pl_module) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.writer:
             self.writer.close()
 
-    def write(self, scalars: dict[str, float], trainer: pl.Trainer) -> None:
+    @staticmethod
+    def write(writer: "SummaryWriter", scalars: dict[str, float], step: int) -> None:
         for name, value in scalars.items():
-            self.writer.add_scalar(name, value, trainer.global_step)
+            writer.add_scalar(name, value, step)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning, Trainer
@@ -15,10 +15,9 @@ from torch.utils.data import DataLoader
 from model_space.architecture import Architecture, Space
 from model_space.errors import InputError
 from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, Resume, WholeCheckpointIO, same_run
-from trainer.data.batches import ShuffledBatches
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
-from trainer.data.vqa import VQADataset, loader
+from trainer.data.vqa import VQADataset, loader, sampler_of
 from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import VQAModule
 from trainer.processes import Processes, Unwrapped
@@ -177,11 +176,6 @@ def training_batches(train: VQADataset, settings: SearchSettings) -> tuple[DataL
         for questions in settings.split(train)
     )
     return weights, architecture
-
-
-def sampler_of(batches: DataLoader) -> ShuffledBatches:
-    """Returns what decides which questions make a batch."""
-    return cast(ShuffledBatches, batches.sampler)
 
 
 def callbacks(

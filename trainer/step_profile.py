@@ -20,14 +20,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.profiler import record_function
 
 from model_space.architecture import Space
-from model_space.network import AttentionFlatten, QuestionEncoder
+from model_space.network import AttentionFlatten, Network, QuestionEncoder
 from model_space.operations import (
     FeedForward,
     GuidedAttention,
@@ -178,22 +180,28 @@ def profile(data: Data, space: Space, settings: SearchSettings, folder: Path) ->
 class Recorder(Callback):
     """Warms up, times, records, and ends the loop. A step is what lies between the ends of two batches."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps = 0
         self.masks: list[Tensor] = []
         self.ranges = ExitStack()
+        self.range: record_function
+        """The range of the step that is being recorded."""
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.device = pl_module.device
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self.device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
         self.profiler = torch.profiler.profile(activities=activities)
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.masks += [each.region_mask for each in batches(batch)]  # looked into later: that waits for the device
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.steps += 1
         recorded = self.steps - (WARM_UP + TIMED + 1)
         if self.steps == WARM_UP:
@@ -233,7 +241,7 @@ def batches(batch: Any) -> Iterator[Batch]:
 
 
 @contextmanager
-def ranges(trainer, pl_module) -> Iterator[None]:
+def ranges(trainer: pl.Trainer, pl_module: BaseOneShotLightningModule) -> Iterator[None]:
     """Inside, each part of a step is a range in the trace."""
     with ExitStack() as stack:
 
@@ -243,13 +251,13 @@ def ranges(trainer, pl_module) -> Iterator[None]:
             stack.callback(setattr, owner, method, call)
 
         def record_module(module: nn.Module, part: str) -> None:
-            opened = []
+            opened: list[record_function] = []
 
-            def before(module, inputs):
+            def before(module: nn.Module, inputs: Any) -> None:
                 opened.append(record_function(RANGE + part))
                 opened[-1].__enter__()
 
-            def after(module, inputs, output):
+            def after(module: nn.Module, inputs: Any, output: Any) -> None:
                 opened.pop().__exit__(None, None, None)
 
             stack.callback(module.register_forward_pre_hook(before).remove)
@@ -266,14 +274,14 @@ def ranges(trainer, pl_module) -> Iterator[None]:
             record_module(module, part)
 
         of_architecture = {id(parameter) for parameter in architecture_parameters(pl_module).values()}
-        opened = []
+        opened: list[record_function] = []
 
-        def before_step(optimizer, *unused) -> None:
+        def before_step(optimizer: torch.optim.Optimizer, *unused: object) -> None:
             first = optimizer.param_groups[0]["params"][0]
             opened.append(record_function(RANGE + (ARCHITECTURE if id(first) in of_architecture else WEIGHTS)))
             opened[-1].__enter__()
 
-        def after_step(*unused) -> None:
+        def after_step(*unused: object) -> None:
             opened.pop().__exit__(None, None, None)
 
         stack.callback(register_optimizer_step_pre_hook(before_step).remove)
@@ -281,7 +289,7 @@ def ranges(trainer, pl_module) -> Iterator[None]:
         yield
 
 
-def parts(network: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+def parts(network: Network) -> Iterator[tuple[nn.Module, str]]:
     """The parts of a network or supernet, each with its name."""
     yield network.image_projection, "image projection"
     yield network.classifier, "classifier"
@@ -328,7 +336,9 @@ def read_trace(path: Path) -> list[Event]:
     """The events of a Chrome trace by their start, each knowing the one in which it is."""
     content = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
     content.sort(key=lambda event: (event["ts"], -event["dur"]))
-    events, open_events, launches = [], defaultdict(list), {}
+    events: list[Event] = []
+    open_events: dict[int, list[Event]] = defaultdict(list)
+    launches: dict[Any, Event] = {}
     for each in content:
         start, duration, numbers = each["ts"], each["dur"], each.get("args", {})
         if each["cat"] in HOST:

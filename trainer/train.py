@@ -25,7 +25,7 @@ from trainer.callbacks import (
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vocabulary import Vocabulary
-from trainer.data.vqa import loader
+from trainer.data.vqa import loader, sampler_of
 from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import VQAModule
 from trainer.processes import Processes
@@ -50,7 +50,9 @@ class SelfContained(Callback):
     def __init__(self, architecture: Architecture, vocabulary: Vocabulary):
         self.contents = {"architecture": architecture.to_json(), "vocabulary": vocabulary.to_dict()}
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         checkpoint.update(self.contents)
 
 
@@ -86,15 +88,16 @@ def train(
         )
     same_run(folder, run | data.stated, processes.rank == 0)
     steps = min(len(batches), settings.steps_per_epoch or len(batches))
-    batches.sampler.divide(settings.accumulate, processes.rank, processes.world_size)
+    sampler_of(batches).divide(settings.accumulate, processes.rank, processes.world_size)
     module = VQAModule(settings, steps, micro_batches)
-    module.set_model(architecture.network())
+    network = architecture.network()
+    module.set_model(network)
     if data.word_vectors:
-        start_embedding(module.model, data.word_vectors)
-    curve = Curve(folder, lambda module: {"accuracy": mean_soft_accuracy(module.model, data.val)}, report)
+        start_embedding(network, data.word_vectors)
+    curve = Curve(folder, lambda module: {"accuracy": mean_soft_accuracy(network, data.val)}, report)
     monitor = LossMonitor([batches], folder)
     callbacks = [
-        Resume([batches.sampler]),
+        Resume([sampler_of(batches)]),
         monitor,
         curve,
         Board(folder, monitor, curve),

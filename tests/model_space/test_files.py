@@ -30,8 +30,6 @@ def test_what_an_error_or_a_kill_leaves(tmp_path):
     process.start()
     while not (partial_path(path).exists() and partial_path(path).read_text()):
         time.sleep(0.01)
-    with pytest.raises(InputError, match=r"file\.txt: cannot be written: another process is writing it"):
-        write_text(path, "second")
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert path.read_text() == "first" and partial_path(path).read_text() == "half"
@@ -48,6 +46,24 @@ def test_where_nothing_can_be_written(tmp_path):
             write_text(path, "text")
     check_writable(tmp_path / "new")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_processes_that_write_one_file_take_turns(tmp_path):
+    path = tmp_path / "file.txt"
+    texts = [str(number) * 100_000 for number in range(4)]
+
+    def write_often(text):
+        for _ in range(50):
+            write_text(path, text)
+            assert path.read_text() in texts
+
+    processes = [fork.Process(target=write_often, args=[text]) for text in texts]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert path.read_text() in texts and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

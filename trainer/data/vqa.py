@@ -251,6 +251,11 @@ def loader(
     )
 
 
+def sampler_of(batches: DataLoader) -> ShuffledBatches:
+    """Returns what decides which questions make a batch of a shuffled :func:`loader`."""
+    return cast(ShuffledBatches, batches.sampler)
+
+
 def _encode(questions: list[str], vocabulary: Vocabulary, max_tokens: int) -> tuple[Tensor, Tensor]:
     """Returns the indices of words (Q, T), int32, padded, and the numbers of words (Q,), int64, at least 1."""
     rows = [vocabulary.encode(question, max_tokens) or [UNKNOWN] for question in questions]

@@ -6,8 +6,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from model_space.errors import InputError
 from trainer.data.answers import AccuracyVariant
-from trainer.data.vqa import VQADataset, loader
+from trainer.data.vqa import Batch, VQADataset, loader
 from trainer.evaluation.vqa_accuracy import Accuracy, Evaluator
 from trainer.module import answer_logits, soft_accuracy
 
@@ -15,8 +16,8 @@ BATCH = 256
 """questions a batch: without gradients more fit than in training"""
 
 
-def move(batch, device: torch.device):
-    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
+def move(batch: Batch, device: torch.device) -> Batch:
+    return Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
 
 
 @torch.inference_mode()
@@ -50,5 +51,11 @@ def answers(network: nn.Module, dataset: VQADataset) -> dict[int, str]:
 
 
 def evaluate(network: nn.Module, dataset: VQADataset, variant: AccuracyVariant = "official") -> Accuracy:
-    """The VQA accuracy of a network on a split with annotations."""
+    """Returns the VQA accuracy of a network on a split.
+
+    Raises:
+        InputError: The split has no annotations.
+    """
+    if dataset.annotations is None:
+        raise InputError("the accuracy cannot be computed: the questions have no annotations")
     return Evaluator(dataset.annotations, variant)(answers(network, dataset))

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from model_space.network import Network
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, tokenise
 
 
@@ -25,7 +26,7 @@ class Prediction:
 
 @torch.inference_mode()
 def predict(
-    network: nn.Module,
+    network: Network,
     vocabulary: Vocabulary,
     regions: Tensor,
     boxes: Tensor,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model_space.errors import InputError
 from model_space.files import parse_json, write_whole
 from trainer.data.safetensors_file import header, open_safetensors
-from trainer.data.vqa import VQADataset, loader
+from trainer.data.vqa import Batch, VQADataset, loader
 from trainer.evaluation.evaluate import BATCH, move
 from trainer.module import answer_logits
 
@@ -123,6 +123,7 @@ def ensemble(
     for places, batch in batches(len(question_ids), dataset if networks else None):
         mean = torch.zeros(())
         for network in networks:
+            assert batch is not None  # networks need a data set
             on_device = move(batch, next(network.parameters()).device)
             mean = mean + answer_logits(network, on_device).sigmoid().float().cpu()
         for each, row in zip(saved, rows, strict=True):
@@ -133,7 +134,7 @@ def ensemble(
         yield places, mean
 
 
-def batches(questions: int, dataset: VQADataset | None):
+def batches(questions: int, dataset: VQADataset | None) -> Iterator[tuple[list[int], Batch | None]]:
     """Places of questions with their batch, or with None where no data set is read."""
     if dataset is None:
         yield from ((list(range(i, min(i + BATCH, questions))), None) for i in range(0, questions, BATCH))

@@ -107,7 +107,8 @@ def most_frequent_answer_of_form(training: Collection[dict], annotations: Iterab
 
     A form that training does not have gets the most frequent answer of all. Question id → answer.
     """
-    overall, by_form = Counter(), defaultdict(Counter)
+    overall: Counter[str] = Counter()
+    by_form: dict[str, Counter[str]] = defaultdict(Counter)
     for each in training:
         answer = normalise(each["multiple_choice_answer"])
         overall[answer] += 1

@@ -147,8 +147,7 @@ def read_headers(folder: Path, paths: list[Path]) -> list[NpzHeader]:
     with ThreadPoolExecutor(8) as pool:  # While one thread waits for the disk, others work.
         portions = [paths[start : start + 256] for start in range(0, len(paths), 256)]
         headers = [*chain.from_iterable(pool.map(lambda portion: [*map(read_header, portion)], portions))]
-    # The folder may be read-only, or another process may be writing the same.
-    with suppress(InputError), write_whole(cache) as partial, partial.open("wb") as file:
+    with suppress(InputError), write_whole(cache) as partial, partial.open("wb") as file:  # It may be read-only.
         np.save(file, np.hstack([now, np.array(headers)]))
     return headers
 
