@@ -214,7 +214,7 @@ def test_swapped_files(files, vocabulary):
 def test_not_a_questions_file(files, vocabulary, tmp_path, content, message):
     path = tmp_path / "questions.json"
     path.write_bytes(content)
-    refuse(f"^{path}: .*{message}", path, None, files.features, vocabulary)
+    refuse(f"^{path}[:,].*{message}", path, None, files.features, vocabulary)
 
 
 def delete(key):
