@@ -91,16 +91,16 @@ def test_help_fits_a_screen_and_actions_exclude_each_other():
     assert refused.returncode == 2 and "not allowed with" in refused.stderr
 
 
-def test_an_interrupted_action_says_whether_it_goes_on(monkeypatch):
-    def interrupted(*arguments):
+def test_an_interrupted_action_says_whether_it_resumes(monkeypatch):
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     for name, arguments in {"pack": ["--pack", "s.yml"], "search": [], "plan": ["--plan", "s.yml"]}.items():
-        monkeypatch.setattr(f"experiment.commands.{name}", interrupted)
+        monkeypatch.setattr(f"experiment.actions.{name}.run", interrupted)
         monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
         with pytest.raises(SystemExit) as ended:
             launch.main()
-        assert ("goes on from here" in ended.value.code) == (name != "plan")
+        assert ("resumes it" in ended.value.code) == (name != "plan")
 
 
 @pytest.mark.parametrize(

@@ -18,59 +18,65 @@ from trainer.evaluation.predict import Prediction, predict
 
 PICTURES = (".png", ".svg", ".pdf")
 NAMED = 3
-"""boxes whose share of the attention is written beside them"""
+"""Number of boxes whose share of the attention is written beside them."""
 RED = (0.85, 0.1, 0.1)
 SAME_SHAPE = 0.02
-"""by how much the ratio of a photo's sides may differ from that of the image of the features, as rounded sizes do"""
+"""How far the ratio of a photo's sides may be from that of the image of the features: sizes are rounded."""
 
 
-def answer(
+def run(
+    console: Console,
     checkpoint: Path,
+    *,
+    settings: Path,
     image: Path,
     question: str,
-    photo: Path | None,
-    picture: Path,
-    settings_file: Path,
-    console: Console,
+    picture: Path | None = None,
+    output: Path | None = None,
     architecture: Path | None = None,
 ) -> None:
     """Prints the best answers with their probabilities, and draws the attention over the regions.
 
     Args:
-        image: features of the image, ``.npz``.
-        photo: the image itself, to draw on; None for an empty canvas.
-        picture: where the drawing goes, as PNG, SVG or PDF by its suffix.
-        settings_file: how many words and regions networks are given (``data.max_tokens``, ``data.max_regions``).
-        architecture: that of a published checkpoint, if not in the settings.
+        console: Where the answers are printed.
+        checkpoint: The network that is asked.
+        settings: Settings file that says how many words and regions networks are given (``data.max_tokens``,
+            ``data.max_regions``).
+        image: Features of the image, ``.npz``.
+        question: The question.
+        picture: The image itself, to draw on; None for an empty canvas.
+        output: Where the drawing goes, as PNG, SVG or PDF by its suffix; None for ``runs/answer.png``.
+        architecture: The architecture of a published checkpoint, if not in the settings.
 
     Raises:
-        InputError: a file is missing or wrong, or does not fit the others.
+        InputError: A file is missing or wrong, or does not fit the others.
     """
-    if picture.suffix not in PICTURES:
-        raise InputError(f"{picture}: a picture's name ends in one of {', '.join(PICTURES)}")
+    output = output or Path("runs/answer.png")
+    if output.suffix not in PICTURES:
+        raise InputError(f"{output}: a picture's name ends in one of {', '.join(PICTURES)}")
     # Bytes that were no text in the terminal's encoding reach Python as halves of letters, which nothing can print.
     question = question.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    settings = read_settings(settings_file)
-    network, vocabulary = load_network(checkpoint, settings, architecture)
+    read = read_settings(settings)
+    network, vocabulary = load_network(checkpoint, read, architecture)
     features, boxes, size = read_npz(image)
-    features, boxes = features[: settings.data.max_regions], boxes[: settings.data.max_regions]
+    features, boxes = features[: read.data.max_regions], boxes[: read.data.max_regions]
     check_width(network, features.shape[1], checkpoint, str(image))
-    photograph = None if photo is None else read_photo(photo, size)
+    photograph = None if picture is None else read_photo(picture, size)
 
     reply = predict(
-        network, vocabulary, torch.from_numpy(features), torch.from_numpy(boxes), question, settings.data.max_tokens
+        network, vocabulary, torch.from_numpy(features), torch.from_numpy(boxes), question, read.data.max_tokens
     )
     for sentence in remarks(reply):
         console.print(sentence, markup=False)
     for text, probability in reply.answers:
         console.print(f"{100 * probability:6.2f} %  {text}", markup=False)
     title = f"{shorten(question, 150, placeholder=' ...')}\n{reply.answers[0][0]}"
-    draw(boxes, reply.attention.numpy(), size, photograph, title, picture)
-    console.print(f"where it looked: {picture}", markup=False)
+    draw(boxes, reply.attention.numpy(), size, photograph, title, output)
+    console.print(f"where it looked: {output}", markup=False)
 
 
 def remarks(reply: Prediction) -> list[str]:
-    """What became of the question, where the network was not given it as it is."""
+    """Returns sentences about the question, where the network was not given it as it is."""
     said = []
     if not reply.read:
         said.append("the question has no words: it is one unknown word to the network")
@@ -83,11 +89,15 @@ def remarks(reply: Prediction) -> list[str]:
 
 
 def read_photo(path: Path, size: tuple[float, float]) -> NDArray[np.uint8]:
-    """A photo's pixels, ``(height, width, 3)``; it may be larger or smaller than ``size`` (width, height), whose shape
-    it has.
+    """Returns the pixels of a photo, ``(height, width, 3)``.
+
+    Args:
+        path: The photo.
+        size: Width and height of the image that the features are of. The photo may be larger or smaller, and has the
+            same shape.
 
     Raises:
-        InputError: not a picture, or one of another shape.
+        InputError: The file is not a picture, or one of another shape.
     """
     from PIL import Image, ImageOps
 
@@ -116,7 +126,7 @@ def draw(
     """Draws the boxes, the stronger the more they are attended to, on the photo or an empty canvas of ``size`` pixels.
 
     Raises:
-        InputError: the picture cannot be written.
+        InputError: The picture cannot be written.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -29,14 +29,18 @@ class Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
 
-def check(settings_file: Path, console: Console) -> int:
-    """Reads everything, with a progress bar, and prints two tables.
+def run(console: Console, settings: Path) -> int:
+    """Reads everything that the settings name, with a progress bar, and prints what it holds and what is wrong.
+
+    Args:
+        console: Where tables are printed.
+        settings: Settings file.
 
     Returns:
         The exit code: 0 where all is well, 1 where something is worth a look, 2 where something stops a training.
     """
-    settings = read_settings(settings_file)
-    data = settings.data
+    read = read_settings(settings)
+    data = read.data
     make_data(data)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
@@ -50,7 +54,7 @@ def check(settings_file: Path, console: Console) -> int:
         report = inspect_data(data, progress)
     if report.word_vectors:
         try:
-            check_width(report.word_vectors, settings.network.embedding_dim)
+            check_width(report.word_vectors, read.network.embedding_dim)
         except InputError as error:
             report.findings.append(Finding("train", str(error), stops=True, count=1))
     console.print(splits_table(report.splits), soft_wrap=False)

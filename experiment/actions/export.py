@@ -1,20 +1,52 @@
-"""The best architecture of an experiment."""
+"""``launch.py --export``: writes the best architecture of an experiment."""
 
 from pathlib import Path
 
+from rich.console import Console
+
 from experiment.manager import records
+from experiment.manager.configuration import read_configuration
+from experiment.results import drawing
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 
 
-def best(working_directory: Path, experiment: str | None = None) -> Architecture:
-    """The architecture with the highest score among those that an experiment's trials have reported so far.
+def run(console: Console, file: Path, *, config: Path, experiment: str | None = None) -> None:
+    """Writes the best architecture of an experiment, its picture beside it, and the same in words.
 
-    The experiment may run, be stopped, or have finished; None takes the one that was started last. Each trial
-    reported its architecture together with its score, so that both belong together whatever NNI's other tables say.
+    Args:
+        console: Where the architecture is printed.
+        file: Where the architecture is written.
+        config: Configuration of the experiment.
+        experiment: Id of the experiment; None for the one that was started last.
 
     Raises:
-        InputError: no such experiment, no trial of it has ended with a result, or that result is no architecture.
+        InputError: There is no such experiment, or no result yet; or a file cannot be written.
+    """
+    write(console, best(read_configuration(config).working_directory, experiment), file)
+
+
+def write(console: Console, architecture: Architecture, file: Path) -> None:
+    """Writes an architecture's file and its picture, and prints it."""
+    architecture.save(file)
+    drawing.save_svg(architecture, file.with_suffix(".svg"))
+    console.print(drawing.text(architecture), highlight=False)
+    console.print(f"architecture: {file}, drawn in {file.with_suffix('.svg')}")
+
+
+def best(working_directory: Path, experiment: str | None = None) -> Architecture:
+    """Returns the architecture with the highest score among those that an experiment's trials have reported so far.
+
+    The experiment may run, be stopped, or have finished. Each trial reported its architecture together with its score,
+    so that both belong together whatever NNI's other tables say.
+
+    Args:
+        working_directory: The folder of the experiments.
+        experiment: Id of the experiment; None for the one that was started last.
+
+    Raises:
+        InputError: There is no such experiment, no trial of it has ended with a result, or that result is no
+            architecture.
     """
     folder = records.find(working_directory, experiment)
     results = {trial.id: trial.final for trial in records.read(folder).trials if trial.final}

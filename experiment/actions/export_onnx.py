@@ -26,27 +26,29 @@ TOLERANCE = 1e-4
 """of the largest logit, or of 1"""
 
 
-def export_onnx(
-    checkpoint: Path, file: Path, settings_file: Path, console: Console, architecture: Path | None = None
-) -> None:
+def run(console: Console, checkpoint_and_file: list[Path], *, settings: Path, architecture: Path | None = None) -> None:
     """Writes the network as ONNX, and checks it against torch at other sizes than it was exported with.
 
     The file's metadata hold the words and answers as JSON, under ``vocabulary``.
 
     Args:
-        settings_file, architecture: for a published checkpoint, as :func:`experiment.networks.load_network` has it.
+        console: Where differences are printed.
+        checkpoint_and_file: The network, and where its ONNX file is written.
+        settings: Settings file, for a published checkpoint.
+        architecture: The architecture of a published checkpoint, if not in the settings.
 
     Raises:
-        InputError: a package is missing, the checkpoint is wrong, what ONNX computes differs, or the file cannot be
+        InputError: A package is missing, the checkpoint is wrong, what ONNX computes differs, or the file cannot be
             written.
     """
+    checkpoint, file = checkpoint_and_file
     for package in PACKAGES:
         try:
             __import__(package)
         except ModuleNotFoundError:
             raise InputError(f"--export-onnx: '{package}' is not installed: pip install {' '.join(PACKAGES)}") from None
     check_writable(file)
-    network, vocabulary = load_network(checkpoint, read_settings(settings_file), architecture)
+    network, vocabulary = load_network(checkpoint, read_settings(settings), architecture)
     network = network.cpu()
     with write_whole(file) as partial:
         with console.status("exporting"):

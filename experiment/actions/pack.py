@@ -19,13 +19,17 @@ from trainer.data.packing.pack import pack as pack_features
 from trainer.data.splits import make_data
 
 
-def pack(settings_file: Path, console: Console) -> None:
+def run(console: Console, settings: Path) -> None:
     """Packs all features of the settings, one after the other; what is packed already stays as it is.
 
+    Args:
+        console: Where files are named.
+        settings: Settings file.
+
     Raises:
-        InputError: features are wrong or missing, or the disk is full. The same command goes on.
+        InputError: Features are wrong or missing, or the disk is full. The same command resumes it.
     """
-    data = read_settings(settings_file).data
+    data = read_settings(settings).data
     make_data(data)
     for source in dict.fromkeys(path for split in data.named_splits.values() for path in split.feature_paths):
         columns = (

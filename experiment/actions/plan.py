@@ -76,30 +76,34 @@ class Need:
         return f"{self.of}: {self.needed / GB:.1f} GB needed, {self.there / GB:.1f} GB there: {self.change}"
 
 
-def plan(settings_file: Path, console: Console) -> None:
+def run(console: Console, settings: Path) -> None:
     """Measures some steps and prints what the search and the training of the settings will take.
 
+    Args:
+        console: Where tables are printed.
+        settings: Settings file.
+
     Raises:
-        InputError: the settings are wrong, or a file of questions that is there is; nothing fits into the device.
+        InputError: The settings are wrong, or a file of questions is; or nothing fits into the device.
     """
-    settings = read_settings(settings_file)
-    data = settings.data
+    read = read_settings(settings)
+    data = read.data
     make_data(data)
     splits = {files: sized(files) for files in data.named_splits.values()}
-    shape = Shape(sizes_of(settings), data.max_tokens, data.max_regions, data.trim)
-    space = settings.space_for(NO_DATA)
+    shape = Shape(sizes_of(read), data.max_tokens, data.max_regions, data.trim)
+    space = read.space_for(NO_DATA)
     searched = bool(space.candidates())
-    architecture = Architecture(space=space, choices=space.random_choices(settings.train.seed) if searched else {})
+    architecture = Architecture(space=space, choices=space.random_choices(read.train.seed) if searched else {})
     costs = {}
     with console.status("steps of the training"):
-        part = part_of(settings, "training")
-        costs["training"] = measure(shape, part, training_steps(architecture, settings.train))
+        part = part_of(read, "training")
+        costs["training"] = measure(shape, part, training_steps(architecture, read.train))
     if searched:
         with console.status("steps of the search"):
-            steps = search_steps(settings.space_for(shape.sizes), settings.search)
-            costs["search"] = measure(shape, part_of(settings, "search"), steps)
+            steps = search_steps(read.space_for(shape.sizes), read.search)
+            costs["search"] = measure(shape, part_of(read, "search"), steps)
     questions = sum(splits[part].questions for part in data.train_parts)
-    console.print(costs_table(settings, costs, questions, splits[data.val].questions))
+    console.print(costs_table(read, costs, questions, splits[data.val].questions))
     console.print(splits_table(splits.values(), shape.sizes))
     console.print(f"On {device()}.")
     measured = costs["training"]
@@ -108,7 +112,7 @@ def plan(settings_file: Path, console: Console) -> None:
         f"{shape.sizes.vocabulary_size:,} words, {shape.sizes.answers:,} answers and features "
         f"{shape.sizes.feature_size:,} wide."
     )
-    found = needs(settings, costs, splits, shape.sizes)
+    found = needs(read, costs, splits, shape.sizes)
     console.print(needs_table(found))
     misfits = [f"does not fit: {need.misfit}" for need in found if need.misfit]
     for sentence in misfits or ["All of it fits."]:

@@ -1,10 +1,14 @@
-"""Where the time of a search's step goes: as a table, and as what can be done about it."""
+"""``launch.py --profile``: where the time of a search's step goes, and what can be done about it."""
+
+from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
-from experiment.settings import Settings
-from trainer.step_profile import CELLS, DROPOUT, ENCODER, LOADING, PYTHON, RECORDED, STRATEGY, WARM_UP, Profile
+from experiment.settings import Settings, read_settings
+from trainer.data.splits import load_data
+from trainer.step_profile import CELLS, DROPOUT, ENCODER, LOADING, PYTHON, RECORDED, STRATEGY, WARM_UP, Profile, profile
 
 IDLE = "device idle, waits for Python"
 HEADINGS = {"forward": "forward", "backward": "backward", "not_chosen": "not chosen"}
@@ -63,6 +67,26 @@ ADVICE = {
     ),
 }
 """what is large → from which share of a step on, in percent, and what can be done"""
+
+
+def run(console: Console, *, settings: Path) -> None:
+    """Runs the first steps of the search of the settings, and prints where their time goes.
+
+    Args:
+        console: Where tables and advice are printed.
+        settings: Settings file of the search.
+
+    Raises:
+        InputError: The settings or the data are wrong.
+    """
+    read = read_settings(settings)
+    data = load_data(read.data)
+    with console.status("the first steps of the search"):
+        measured = profile(data, read.space_for(data.sizes), read.search, Path("runs/profile"))
+    console.print(parts_table(measured, read), kinds_table(measured), soft_wrap=False)
+    for sentence in advice(measured, read):
+        console.print(f"- {sentence}", soft_wrap=False)
+    console.print(f"every operation, for https://ui.perfetto.dev: {measured.trace}")
 
 
 def shares(profile: Profile) -> dict[str, float]:

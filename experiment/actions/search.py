@@ -1,18 +1,16 @@
-"""The whole search: data, experiment, best architecture, comparison. What is done already is not done again."""
+"""``launch.py`` without an action: the whole search, from data to comparison. What is done is not done again."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from experiment.actions.export import best
+from experiment.actions.export import best, write
 from experiment.manager import control as manager
 from experiment.manager import records
-from experiment.results import drawing as draw
+from experiment.manager.configuration import Configuration, read_configuration
 from experiment.results.comparison import compare, rivals
 from experiment.results.curves import draw_curves
 from experiment.results.ranking import ranking, unmoved
@@ -31,50 +29,47 @@ SAID = {"loss": "loss", "temperature": "temp.", "entropy": "entropy"}
 """of the last epoch, beside the accuracy: key → what the progress bar calls it, which must fit 80 columns"""
 
 
-def run(config_file: Path, port: int | None, console: Console) -> None:
-    """Searches as ``config_file`` says, under NNI's manager, and compares what was found."""
-    config = read_config(config_file)
-    settings = read_settings(shlex.split(config["trialCommand"])[-1])
-    working_directory = config_file.parent / config["experimentWorkingDirectory"]
+def run(console: Console, *, config: Path, port: int | None = None) -> None:
+    """Searches as a configuration says, under NNI's manager, and compares what was found.
+
+    Args:
+        console: Where everything is shown.
+        config: Configuration file of the experiment.
+        port: Port of NNI's portal; None for the first free one.
+
+    Raises:
+        InputError: The configuration, the settings or the data are wrong.
+        SearchFailed: All trials failed, or the manager did.
+    """
+    configuration = read_configuration(config)
+    settings = read_settings(configuration.settings_file)
     make_data(settings.data)
     console.print(f"data: {settings.data.train_parts[0].questions.parent}", markup=False)
     if settings.data.word_vectors:
         load_pipeline(settings.data.word_vectors)  # what is wrong with it is said before any trial starts
-    folder = search(config_file, config, working_directory, port, console)
+    folder = search(console, configuration, port)
     experiment = records.read(folder)
     RESULTS.mkdir(exist_ok=True)
     draw_curves(experiment.trials, RESULTS / "curves.svg")
     console.print(f"curves of the trials: {RESULTS / 'curves.svg'}")
-    found = best(working_directory, folder.name)
-    write_export(found, Path("architecture.json"), console)
+    found = best(configuration.working_directory, folder.name)
+    write(console, found, Path("architecture.json"))
     for trial in experiment.trials:
         curve = read_curve(trial.folder / "search")
         if trial.id == found.provenance["trial"]:
             console.print(f"trial {trial.number} in the end:", ranking(curve[-1]["probabilities"]))
         elif curve and (warning := unmoved(curve[-1]["probabilities"])):
             console.print(f"[yellow]trial {trial.number}:[/yellow] {warning}")
-    report(found, settings, folder / "comparison", console)
+    report(console, found, settings, folder / "comparison")
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """NNI's configuration, as far as it is needed before NNI is."""
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    for key in ("trialCommand", "experimentWorkingDirectory"):
-        if not isinstance(config, dict) or not isinstance(config.get(key), str):
-            raise InputError(f"{file}: '{key}' is missing, or not a text")
-    return config
+def search(console: Console, configuration: Configuration, port: int | None) -> Path:
+    """Starts the experiment, or resumes the latest one of this configuration, and stays with it to its end.
 
-
-def search(
-    config_file: Path, config: dict[str, Any], working_directory: Path, port: int | None, console: Console
-) -> Path:
-    """Starts the experiment, or goes on with the latest one of this configuration; stays with it to its end."""
-    folder = latest(config, working_directory)
+    Returns:
+        The folder of the experiment.
+    """
+    folder = latest(configuration)
     if folder:
         experiment = records.read(folder)
         if experiment.finished and any(trial.final for trial in experiment.trials):
@@ -83,27 +78,25 @@ def search(
     if folder and manager.portal(folder):
         console.print(f"experiment {folder.name} is running")
     elif folder:
-        console.print(f"experiment {folder.name} was interrupted; it goes on")
+        console.print(f"experiment {folder.name} was interrupted; it resumes")
         folder = manager.resume(folder, port)
     else:
-        folder = manager.start(config_file, port)
+        folder = manager.start(configuration, port)
         console.print(f"experiment {folder.name} started")
     with manager.held(folder):
         console.print(f"NNI's portal while it runs: {manager.portal(folder)}")
-        follow(folder, console)
+        follow(console, folder)
     console.print(f"experiment {folder.name} has finished; NNI shows it again with: nnictl view {folder.name}")
     return folder
 
 
-def latest(config: dict[str, Any], working_directory: Path) -> Path | None:
-    """The latest experiment, if it is one of this configuration."""
+def latest(configuration: Configuration) -> Path | None:
+    """Returns the folder of the latest experiment, if it is one of this configuration."""
     try:
-        folder = records.find(working_directory)
+        folder = records.find(configuration.working_directory)
     except InputError:
         return None
-    recorded = records.read(folder).config
-    same = all(recorded.get(key) == config.get(key) for key in ("searchSpace", "trialCommand", "maxTrialNumber"))
-    return folder if same else None
+    return folder if configuration.describes(records.read(folder).config) else None
 
 
 def progress_bars(console: Console) -> Progress:
@@ -121,7 +114,7 @@ def says(curve: Sequence[dict[str, Any]], accuracy: str) -> str:
     )
 
 
-def follow(folder: Path, console: Console) -> None:
+def follow(console: Console, folder: Path) -> None:
     """Shows the trials as they run; says at once why one fails."""
     tasks: dict[str, TaskID] = {}
     failed: set[str] = set()
@@ -143,15 +136,7 @@ def follow(folder: Path, console: Console) -> None:
                     console.print(f"[red]trial {trial.number} failed:[/red]", manager.reason(trial))
 
 
-def write_export(architecture: Architecture, path: Path, console: Console) -> None:
-    """The architecture's file, its picture beside it, and the same in words."""
-    architecture.save(path)
-    draw.save_svg(architecture, path.with_suffix(".svg"))
-    console.print(draw.text(architecture), highlight=False)
-    console.print(f"architecture: {path}, drawn in {path.with_suffix('.svg')}")
-
-
-def report(found: Architecture, settings: Settings, folder: Path, console: Console) -> None:
+def report(console: Console, found: Architecture, settings: Settings, folder: Path) -> None:
     """Trains the found architecture and its rivals, and prints the table."""
     networks = rivals(found, seed=settings.train.seed)
     layers = networks["mcan"].space.backbone.model_dump()["layers"]

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiment.actions.val import show
 from experiment.networks import check_width, load_network
+from experiment.results.accuracy import show
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from model_space.files import check_writable
@@ -19,38 +19,42 @@ from trainer.evaluation.submission import write_submission
 from trainer.evaluation.vqa_accuracy import Evaluator
 
 
-def test(
-    sources: list[Path],
-    settings_file: Path,
-    file: Path,
-    save_predictions: Path | None,
+def run(
     console: Console,
+    sources: list[Path],
+    *,
+    settings: Path,
+    output: Path | None = None,
+    save_predictions: Path | None = None,
     architecture: Path | None = None,
 ) -> None:
     """Writes the answer to every question of ``data.test``; prints the accuracy where the answers are known.
 
     Args:
-        sources: checkpoints, or files of predictions (``.safetensors``) that this wrote for networks with the same
-            answers; several are an ensemble, whose probabilities are averaged.
-        file: where the answers are written.
-        save_predictions: where the probabilities are written, if at all.
-        architecture: that of published checkpoints, if not in the settings.
+        console: Where results are printed.
+        sources: Checkpoints, or files of predictions (``.safetensors``) that this wrote for networks with the same
+            answers. Several are an ensemble, whose probabilities are averaged.
+        settings: Settings file that names the test split.
+        output: Where the answers are written; None for ``runs/test.json``.
+        save_predictions: Where the probabilities are written; None where they are not.
+        architecture: The architecture of published checkpoints, if not in the settings.
 
     Raises:
-        InputError: the settings name no test split; the sources do not have the same answers, or the networks not the
+        InputError: The settings name no test split; the sources do not have the same answers, or the networks not the
             same words; something does not fit the data; a file cannot be written.
     """
-    settings = read_settings(settings_file)
-    data, split = settings.data, settings.data.test
+    output = output or Path("runs/test.json")
+    read = read_settings(settings)
+    data, split = read.data, read.data.test
     if split is None:
-        raise InputError(f"{settings_file}: data.test is missing: the questions and features to be answered")
+        raise InputError(f"{settings}: data.test is missing: the questions and features to be answered")
     if save_predictions is not None and save_predictions.suffix != SUFFIX:
         raise InputError(f"{save_predictions}: a file of predictions is called so: {save_predictions.stem}{SUFFIX}")
-    for written in filter(None, (file, save_predictions)):
+    for written in filter(None, (output, save_predictions)):
         check_writable(written)
     saved = [SavedPredictions.load(path) for path in sources if path.suffix == SUFFIX]
     checkpoints = [path for path in sources if path.suffix != SUFFIX]
-    loaded = [load_network(path, settings, architecture) for path in checkpoints]
+    loaded = [load_network(path, read, architecture) for path in checkpoints]
     networks, vocabularies = [network for network, _ in loaded], [vocabulary for _, vocabulary in loaded]
     answers = same_answers(checkpoints, vocabularies, saved)
     make_data(data)
@@ -73,22 +77,22 @@ def test(
             if matrix is not None:
                 matrix[places] = probabilities.numpy()
             progress.advance(task, len(places))
-    write_submission(file, question_ids, best)
+    write_submission(output, question_ids, best)
     if split.annotations is not None:
         evaluator = Evaluator(read_annotations(split.annotations), data.accuracy)
-        show(evaluator(dict(zip(question_ids, best, strict=True))), data.accuracy, split.questions, console)
+        show(console, evaluator(dict(zip(question_ids, best, strict=True))), data.accuracy, split.questions)
     if save_predictions:
         console.print(f"probabilities: {save_predictions}", markup=False)
-    console.print(f"answers to {len(question_ids)} questions: {file}", markup=False)
+    console.print(f"answers to {len(question_ids)} questions: {output}", markup=False)
 
 
 def same_answers(
     checkpoints: list[Path], vocabularies: list[Vocabulary], saved: list[SavedPredictions]
 ) -> tuple[str, ...]:
-    """The answers that all sources have.
+    """Returns the answers that all sources have.
 
     Raises:
-        InputError: two sources have others, or another order of them, or two networks other words.
+        InputError: Two sources have other answers or another order of them, or two networks have other words.
     """
     paths = [*checkpoints, *(each.path for each in saved)]
     answers, *others = [*(vocabulary.answers for vocabulary in vocabularies), *(each.answers for each in saved)]

@@ -12,7 +12,6 @@ import signal
 import socket
 import sqlite3
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -20,15 +19,15 @@ from pathlib import Path
 
 import psutil
 import requests
-import yaml
 from filelock import FileLock
-from nni.common.hpo_utils.validation import common_search_space_types
 from nni.experiment import Experiment as NNIExperiment
 from nni.experiment import RunMode
-from nni.experiment.config import ExperimentConfig, utils
+from nni.experiment.config import ExperimentConfig
 from nni.runtime.log import silence_stdout
 
 from experiment.manager import loopback, nni_private, records
+from experiment.manager.configuration import Configuration
+from experiment.manager.errors import SearchFailed
 from experiment.manager.records import ENDED, Experiment, Trial
 from model_space.errors import InputError
 
@@ -39,11 +38,7 @@ IDLE = 15
 """seconds without a trial after which an experiment whose tuner has no more is over"""
 
 
-class SearchFailed(RuntimeError):
-    """An experiment came to no result: every trial failed, or the manager did. One line, with the cause."""
-
-
-def start(config_file: Path, port: int | None = None) -> Path:
+def start(configuration: Configuration, port: int | None = None) -> Path:
     """Starts the experiment of a configuration file; returns its folder.
 
     Args:
@@ -53,7 +48,7 @@ def start(config_file: Path, port: int | None = None) -> Path:
         InputError: NNI is not there, the file is wrong, the port is in use.
         SearchFailed: the manager did not come up.
     """
-    return _launch(_read_config(config_file), port, action="create")
+    return _launch(configuration.for_nni(), port, action="create")
 
 
 def resume(folder: Path, port: int | None = None) -> Path:
@@ -207,32 +202,6 @@ def _wait_for_manager(folder: Path, port: int, url_prefix: str | None = None) ->
         if status is None or time.monotonic() > deadline:
             raise RuntimeError(f"no answer on port {port}")
         time.sleep(0.2)
-
-
-def _read_config(file: Path) -> ExperimentConfig:
-    """The experiment of a configuration file, as NNI checks it."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: no experiment configuration here ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not isinstance(space := content.get("searchSpace"), dict):
-        raise InputError(f"{file}: searchSpace is missing, or not a section")
-    for key, values in space.items():  # NNI's tuners wait for ever where this is wrong
-        right = isinstance(values, dict) and values.get("_type") in common_search_space_types
-        if not (right and isinstance(values.get("_value"), list) and values["_value"]):
-            raise InputError(f"{file}: searchSpace.{key} is {values!r}, expected as in {{_type: choice, _value: [0]}}")
-    utils.set_base_path(file.resolve().parent)
-    try:
-        config = ExperimentConfig(**content)
-        config.validate()
-    except Exception as error:  # NNI raises what it likes here, also assertions without a word
-        words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
-        raise InputError(f"{file}: NNI refuses it: {' '.join(words.split())}") from None
-    finally:
-        utils.unset_base_path()
-    return config
 
 
 def _recorded_config(folder: Path) -> ExperimentConfig:

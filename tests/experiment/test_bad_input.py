@@ -12,13 +12,14 @@ import torch
 import yaml
 from rich.console import Console
 
-from experiment import commands
-from experiment.actions.check import check
+from experiment.actions import check, train, val
+from experiment.settings import read_settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from tests.helpers.official import write_official
 from tests.helpers.paths import ROOT
 from trainer.callbacks import load_checkpoint
+from trainer.data.splits import load_data
 
 CONSOLE = Console(quiet=True)
 SPACE = {
@@ -46,15 +47,15 @@ class Project:
     def train(self) -> Path:
         architecture = self.folder / "architecture.json"
         if not architecture.exists():
-            settings = commands.read_settings(self.settings)
-            space = settings.space_for(commands.load_data(settings.data).sizes)
+            settings = read_settings(self.settings)
+            space = settings.space_for(load_data(settings.data).sizes)
             architecture.write_text(Architecture(space=space, choices=space.random_choices(0)).to_json())
-        commands.train(architecture, self.settings, self.folder / "run")
+        train.run(CONSOLE, architecture, settings=self.settings, folder=self.folder / "run")
         return self.folder / "run" / "last.ckpt"
 
-    def refuse(self, message: str, call, *arguments) -> None:
+    def refuse(self, message: str, call, *arguments, **options) -> None:
         with pytest.raises(InputError, match=message) as error:
-            call(*arguments)
+            call(*arguments, **options)
         assert "\n" not in str(error.value)
 
 
@@ -172,7 +173,7 @@ def test_a_mistake_in_a_file_stops_before_anything_is_written(project, name):
     make(project.files)
     project.refuse(message, project.train)
     assert not (project.folder / "run").exists()
-    assert check(project.settings, CONSOLE) == 2
+    assert check.run(CONSOLE, project.settings) == 2
 
 
 def test_launch_says_one_line_and_exits_with_2(project):
@@ -191,11 +192,10 @@ def test_answers_of_another_vocabulary(project):
     torch.save(content, project.folder / "other.ckpt")
     project.refuse(
         r"other.ckpt: vocabulary: \d+ words and \d+ answers, where its network has",
-        commands.validate,
+        val.run,
+        CONSOLE,
         project.folder / "other.ckpt",
-        project.settings,
-        None,
-        commands.console,
+        settings=project.settings,
     )
     answers = project.folder / "answer_dict.json"
     answers.write_text(json.dumps([{"yes": 0, "no": 1}, {"0": "yes", "1": "no"}]))
@@ -203,7 +203,7 @@ def test_answers_of_another_vocabulary(project):
     project.write(answers=str(answers))
     project.refuse("run: holds a run with another '(space|vocabulary)'", project.train)
     assert checkpoint.read_bytes() == before
-    commands.validate(checkpoint, project.settings, None, commands.console)  # with the answers that it was trained with
+    val.run(CONSOLE, checkpoint, settings=project.settings)  # with the answers that it was trained with
 
 
 def test_a_published_checkpoint_and_other_answers(project):
@@ -216,9 +216,7 @@ def test_a_published_checkpoint_and_other_answers(project):
         "module.proj.weight": torch.zeros(3129, 16),
     }
     torch.save({"state_dict": weights}, project.folder / "epoch13.pkl")
-    project.refuse(
-        "^.*epoch13.pkl: .*20573", commands.validate, project.folder / "epoch13.pkl", settings, None, commands.console
-    )
+    project.refuse("^.*epoch13.pkl: .*20573", val.run, CONSOLE, project.folder / "epoch13.pkl", settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,7 @@ def test_an_odd_question_is_answered_like_any_other(project, question):
         edit(files.questions, "questions", lambda entries: entries[1].update(question=question))
     checkpoint = project.train()
     assert checkpoint.exists()
-    assert check(project.settings, CONSOLE) in (0, 1)  # 1: a question without a word is worth a look
+    assert check.run(CONSOLE, project.settings) in (0, 1)  # 1: a question without a word is worth a look
 
 
 def test_settings_that_name_no_pipeline_of_spacy(project):

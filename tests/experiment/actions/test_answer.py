@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from experiment.actions.answer import answer
+from experiment.actions import answer
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
@@ -40,7 +40,15 @@ def said(checkpoint, tiny_data_settings, images, tmp_path):
 
     def asked(question: str, picture: str = "a.png", image: Path = images[0], photo: Path | None = None) -> str:
         console = Console(highlight=False, soft_wrap=True, record=True)
-        answer(checkpoint, image, question, photo, tmp_path / picture, settings, console)
+        answer.run(
+            console,
+            checkpoint,
+            image=image,
+            question=question,
+            picture=photo,
+            output=tmp_path / picture,
+            settings=settings,
+        )
         return console.export_text()
 
     return asked

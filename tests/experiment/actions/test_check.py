@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiment.actions.check import check as check_command
+from experiment.actions import check
 from model_space.errors import InputError
 from tests.helpers.official import write_official
 from trainer.data.inspection.inspect import inspect_data
@@ -265,7 +265,7 @@ def test_the_command(official, tmp_path):
 
     def run() -> tuple[int, str]:
         console = Console(width=80, record=True, quiet=False, file=(tmp_path / "out.txt").open("w"))
-        return check_command(settings, console), console.export_text()
+        return check.run(console, settings), console.export_text()
 
     code, text = run()
     assert code == 0 and "all is well" in text and "word vectors: none, learned from scratch" in text

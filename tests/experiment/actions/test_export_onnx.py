@@ -9,7 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from experiment.actions.export_onnx import CHECKED, difference, export_onnx
+from experiment.actions import export_onnx
+from experiment.actions.export_onnx import CHECKED, difference
 from experiment.actions.export_onnx import write as write_onnx
 from model_space.architecture import Architecture
 from model_space.encoders.recurrent import RecurrentSettings
@@ -27,7 +28,7 @@ def test_a_checkpoint_as_an_engineer_uses_it(tiny_data, tiny_data_settings, tmp_
     checkpoint = trained(tiny_data, tmp_path / "trained", MCANSettings(layers=1))
     settings = settings_file(tmp_path / "settings.yml", tiny_data_settings, name="mcan", layers=1)
     console = Console(record=True, width=200)
-    export_onnx(checkpoint, tmp_path / "out" / "network.onnx", settings, console)
+    export_onnx.run(console, [checkpoint, tmp_path / "out" / "network.onnx"], settings=settings)
     shown = console.export_text()
     assert shown.count("largest difference") == len(CHECKED) and "1 × 1 regions × 1 words" in shown
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["network.onnx"]
@@ -74,4 +75,4 @@ def test_every_kind_of_network(tmp_path, backbone, encoder, choices):
 def test_a_package_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match="'onnxscript' is not installed: pip install onnx onnxscript onnxruntime"):
-        export_onnx(tmp_path / "absent.ckpt", tmp_path / "x.onnx", tmp_path / "absent.yml", Console())
+        export_onnx.run(Console(), [tmp_path / "absent.ckpt", tmp_path / "x.onnx"], settings=tmp_path / "absent.yml")

@@ -34,7 +34,7 @@ def settings_file(tmp_path, monkeypatch) -> Path:
 
 def said(settings_file: Path) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
-    plan.plan(settings_file, console)
+    plan.run(console, settings_file)
     return console.export_text()
 
 

@@ -23,7 +23,8 @@ from nni.tools.nnictl.config_utils import Experiments
 from experiment.actions.export import best
 from experiment.manager import control as manager
 from experiment.manager import loopback, records
-from experiment.manager.control import SearchFailed
+from experiment.manager.configuration import read_configuration
+from experiment.manager.errors import SearchFailed
 from experiment.settings import Settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -69,6 +70,11 @@ def choices(space: dict[str, list]) -> dict[str, dict]:
 def fake(**space: list) -> dict[str, dict]:
     """A search space of the fake trial."""
     return choices({"strategy": ["snas"], "pause": [0.2]} | space)
+
+
+def start(config_file: Path, port: int | None = None) -> Path:
+    """Starts the experiment of a configuration file; returns its folder."""
+    return manager.start(read_configuration(config_file), port)
 
 
 def write_config(home: Path, **changes) -> Path:
@@ -196,7 +202,7 @@ def test_kill(home: Path):
 
     But for the trial that was killed by itself, which NNI does not run again; resume() of this package does.
     """
-    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1, 2, 3], pause=[0.5])))
+    folder = start(write_config(home, searchSpace=fake(seed=[0, 1, 2, 3], pause=[0.5])))
     kill(trial_process(wait_for(lambda: trial_of(folder, seed=0, epochs=2))))
     wait_for(lambda: trial_of(folder, seed=1, epochs=2))
     wait_for(lambda: trial_of(folder, seed=0).failed)
@@ -221,7 +227,7 @@ def test_kill(home: Path):
 
 def test_all_trials_fail(home: Path):
     """Ends at once, and says why."""
-    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], strategy=["fails"])))
+    folder = start(write_config(home, searchSpace=fake(seed=[0, 1], strategy=["fails"])))
     with manager.held(folder), pytest.raises(SearchFailed) as failure:
         list(manager.follow(folder))
     log = records.read(folder).trials[-1].folder / "trial.stderr"
@@ -232,12 +238,13 @@ def test_all_trials_fail(home: Path):
 
 def test_two_experiments_and_an_interruption(home: Path):
     """Two at once have ports of their own; Ctrl-C on one leaves the other alone, and it can be resumed."""
-    folder = manager.start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.8])))
+    folder = start(write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.8])))
     script = (
         # What runs in the background of a shell ignores Ctrl-C, and so would its children.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from experiment.manager import control as manager; from pathlib import Path\n"
-        f"folder = manager.start(Path({str(home / 'config.yml')!r}))\n"
+        "from experiment.manager.configuration import read_configuration\n"
+        f"folder = manager.start(read_configuration(Path({str(home / 'config.yml')!r})))\n"
         "with manager.held(folder): list(manager.follow(folder))"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True) as other:
@@ -276,7 +283,7 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data, processes
     command = f"OMP_NUM_THREADS=1 python -m experiment.manager.trial {file}"
     parameters = {"seed": 3, "architecture_lr": 0.01}
     space = choices({key: [value] for key, value in parameters.items()})
-    folder = manager.start(write_config(home, trialCommand=command, searchSpace=space))
+    folder = start(write_config(home, trialCommand=command, searchSpace=space))
     running = wait_for(lambda: trial_of(folder, seed=3, epochs=2))
     assert len([p for p in processes(home) if p.environ().get("NNI_TRIAL_JOB_ID") == running.id]) == processes_of_trial
     kill(manager._process(folder))
@@ -318,9 +325,9 @@ def test_port_in_use(home: Path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} is in use"):
-            manager.start(write_config(home), port)
+            start(write_config(home), port)
     with pytest.raises(InputError, match="port 70000 cannot be used"):
-        manager.start(write_config(home), 70000)
+        start(write_config(home), 70000)
     assert not processes(home)
 
 
@@ -339,19 +346,19 @@ def test_port_in_use(home: Path):
 )
 def test_wrong_config(home: Path, change: dict, message: str):
     with pytest.raises(InputError, match=message) as error:
-        manager.start(write_config(home, **change))
+        start(write_config(home, **change))
     assert "\n" not in str(error.value) and "config.yml" in str(error.value)
 
 
 def test_no_config(home: Path):
     with pytest.raises(InputError, match=r"nothing\.yml: no experiment configuration here"):
-        manager.start(home / "nothing.yml")
+        start(home / "nothing.yml")
 
 
 def test_no_nni(home: Path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="no package for this Python or this platform"):
-        manager.start(write_config(home))
+        start(write_config(home))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from experiment.actions.pack import pack as pack_action
+from experiment.actions import pack as pack_action
 from model_space.errors import InputError
 from tests.helpers.official import write_official
 from trainer.data.features.folder import feature_files
@@ -336,7 +336,7 @@ def test_the_action_packs_what_the_settings_name(tmp_path, capsys):
     train, val = (split.format(each, f"'{each.features}'") for each in files[:2])
     settings.write_text(f"data:\n  train: [{train}, {vg}]\n  val: {val}\nspace: {{name: mcan}}\n")
     for ending in ("GB, of", "was there already"):
-        pack_action(settings, Console(width=500))
+        pack_action.run(Console(width=500), settings)
         said = capsys.readouterr().out
         assert said.count(ending) == 2 and str(folder / "train2014.safetensors") in said
     assert {path.name for path in folder.glob("*.safetensors")} == {"train2014.safetensors", "val2014.safetensors"}

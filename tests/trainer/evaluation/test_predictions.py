@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from experiment.actions.test import test as answer_test
+from experiment.actions import test as answer_test
 from model_space.errors import InputError
 from model_space.spaces.dcn import DCNSettings
 from model_space.spaces.mcan import MCANSettings
@@ -42,12 +42,12 @@ def matrix(path: Path, ids: list[int], answers: list[str], rows) -> Path:
 def test_saved_predictions_answer_as_their_networks(checkpoints, settings, tiny_data_settings, tmp_path):
     console = Console(quiet=True)
     one, two, both = (tmp_path / f"{name}.safetensors" for name in ("one", "two", "both"))
-    answer_test(checkpoints[:1], settings, tmp_path / "a.json", one, console)
-    answer_test(checkpoints[1:], settings, tmp_path / "b.json", two, console)
-    answer_test(checkpoints, settings, tmp_path / "both.json", both, console)
+    answer_test.run(console, checkpoints[:1], settings=settings, output=tmp_path / "a.json", save_predictions=one)
+    answer_test.run(console, checkpoints[1:], settings=settings, output=tmp_path / "b.json", save_predictions=two)
+    answer_test.run(console, checkpoints, settings=settings, output=tmp_path / "both.json", save_predictions=both)
     expected = (tmp_path / "both.json").read_text()
     for name, sources in {"files": [one, two], "mixed": [checkpoints[0], two], "again": [both]}.items():
-        answer_test(sources, settings, tmp_path / f"{name}.json", None, console)
+        answer_test.run(console, sources, settings=settings, output=tmp_path / f"{name}.json")
         assert (tmp_path / f"{name}.json").read_text() == expected, name
 
     network, vocabulary, _ = load_trained(checkpoints[0])
@@ -60,9 +60,15 @@ def test_saved_predictions_answer_as_their_networks(checkpoints, settings, tiny_
 
 def test_a_file_of_files_alone_reads_no_features(checkpoints, settings, tiny_data_settings, tmp_path):
     console = Console(quiet=True)
-    answer_test(checkpoints[:1], settings, tmp_path / "a.json", tmp_path / "p.safetensors", console)
+    answer_test.run(
+        console,
+        checkpoints[:1],
+        settings=settings,
+        output=tmp_path / "a.json",
+        save_predictions=tmp_path / "p.safetensors",
+    )
     settings.write_text(settings.read_text().replace(str(tiny_data_settings.test.features), "nowhere"))
-    answer_test([tmp_path / "p.safetensors"], settings, tmp_path / "b.json", None, console)
+    answer_test.run(console, [tmp_path / "p.safetensors"], settings=settings, output=tmp_path / "b.json")
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
 
 
@@ -117,6 +123,12 @@ def test_what_is_no_file_of_predictions(checkpoints, settings, tmp_path):
             SavedPredictions.load(path)
         assert "\n" not in str(refused.value)
     with pytest.raises(InputError, match=r"whole.safetensors: its 2 answers are not the"):
-        answer_test([checkpoints[0], whole], settings, tmp_path / "x.json", None, Console(quiet=True))
+        answer_test.run(Console(quiet=True), [checkpoints[0], whole], settings=settings, output=tmp_path / "x.json")
     with pytest.raises(InputError, match=r"is called so: p\.safetensors"):
-        answer_test(checkpoints, settings, tmp_path / "x.json", tmp_path / "p.npz", Console(quiet=True))
+        answer_test.run(
+            Console(quiet=True),
+            checkpoints,
+            settings=settings,
+            output=tmp_path / "x.json",
+            save_predictions=tmp_path / "p.npz",
+        )

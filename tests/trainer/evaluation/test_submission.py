@@ -7,8 +7,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from experiment.actions.test import test as answer_test
-from experiment.actions.val import validate
+from experiment.actions import test as answer_test
+from experiment.actions import val
 from experiment.settings import read_settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -57,7 +57,7 @@ def read(path: Path) -> dict[int, str]:
 
 def test_every_question_is_answered_once(checkpoints, settings, tiny_data_settings, tmp_path, console):
     file = tmp_path / "results" / "test.json"
-    answer_test(checkpoints[:1], settings, file, None, console)
+    answer_test.run(console, checkpoints[:1], settings=settings, output=file)
     asked = [question["question_id"] for question in read_questions(tiny_data_settings.test.questions)]
     given = read(file)
     assert list(given) == asked
@@ -69,7 +69,7 @@ def test_every_question_is_answered_once(checkpoints, settings, tiny_data_settin
 
 
 def test_an_ensemble_averages_probabilities(checkpoints, settings, tiny_data_settings, tmp_path, console):
-    answer_test(checkpoints, settings, tmp_path / "both.json", None, console)
+    answer_test.run(console, checkpoints, settings=settings, output=tmp_path / "both.json")
     mean = 0
     for checkpoint in checkpoints:
         network, vocabulary, _ = load_trained(checkpoint)
@@ -82,7 +82,7 @@ def test_an_ensemble_averages_probabilities(checkpoints, settings, tiny_data_set
 def test_without_known_answers_nothing_is_said_of_accuracy(checkpoints, settings, tmp_path, console):
     without = settings.read_text().replace(str(read_settings(settings).data.test.annotations), "null")
     settings.write_text(without)
-    answer_test(checkpoints[:1], settings, tmp_path / "test.json", None, console)
+    answer_test.run(console, checkpoints[:1], settings=settings, output=tmp_path / "test.json")
     assert "accuracy" not in console.export_text() and len(read(tmp_path / "test.json")) == 24
 
 
@@ -93,17 +93,23 @@ def test_a_published_checkpoint(tiny_data, tiny_data_settings, checkpoints, sett
     by_ours = {renamed(name, MCAN_NAMES): name for name in names_at(1, reference.load("mcan.npz")[0])}
     weights = {by_ours[name]: weight for name, weight in network.state_dict().items()}
     published = save_published(tmp_path / "epoch13.pkl", weights)
-    answer_test([published], settings, tmp_path / "published.json", None, console)
-    answer_test(checkpoints[:1], settings, tmp_path / "own.json", None, console)
+    answer_test.run(console, [published], settings=settings, output=tmp_path / "published.json")
+    answer_test.run(console, checkpoints[:1], settings=settings, output=tmp_path / "own.json")
     assert read(tmp_path / "published.json") == read(tmp_path / "own.json")
     with pytest.raises(InputError, match="--architecture is for published checkpoints"):
-        answer_test(checkpoints[:1], settings, tmp_path / "x.json", None, console, Path("mcan"))
+        answer_test.run(
+            console, checkpoints[:1], settings=settings, output=tmp_path / "x.json", architecture=Path("mcan")
+        )
     fewer = weights | {name: weights[name][:-1] for name in (by_ours["classifier.weight"], by_ours["classifier.bias"])}
     with pytest.raises(InputError, match=r"knows \d+ words and \d+ answers, the vocabulary of the settings has"):
-        answer_test([save_published(tmp_path / "fewer.pkl", fewer)], settings, tmp_path / "x.json", None, console)
+        answer_test.run(
+            console, [save_published(tmp_path / "fewer.pkl", fewer)], settings=settings, output=tmp_path / "x.json"
+        )
     del weights[by_ours["image_projection.weight"]]
     with pytest.raises(InputError, match="no weight of the features"):
-        answer_test([save_published(tmp_path / "cut.pkl", weights)], settings, tmp_path / "x.json", None, console)
+        answer_test.run(
+            console, [save_published(tmp_path / "cut.pkl", weights)], settings=settings, output=tmp_path / "x.json"
+        )
 
 
 def test_networks_of_other_vocabularies_are_refused(tiny_data, checkpoints, settings, tmp_path, console):
@@ -126,7 +132,9 @@ def test_networks_of_other_vocabularies_are_refused(tiny_data, checkpoints, sett
         ("words.ckpt", known.words[:-1], known.answers, r"words\.ckpt: has other words than .*--save-predictions"),
     ):
         with pytest.raises(InputError, match=said):
-            answer_test([checkpoints[0], other(name, words, answers_)], settings, tmp_path / "x.json", None, console)
+            answer_test.run(
+                console, [checkpoints[0], other(name, words, answers_)], settings=settings, output=tmp_path / "x.json"
+            )
     assert not (tmp_path / "x.json").exists()
 
 
@@ -134,14 +142,16 @@ def test_other_mistakes_are_one_line(checkpoints, settings, tiny_data_settings, 
     content = settings.read_text()
     settings.write_text(content.replace(str(tiny_data_settings.test.features), str(tmp_path / "nothing")))
     with pytest.raises(InputError, match="nothing"):
-        answer_test(checkpoints[:1], settings, tmp_path / "x.json", None, console)
+        answer_test.run(console, checkpoints[:1], settings=settings, output=tmp_path / "x.json")
     no_answers = tiny_data_settings.val.model_copy(update={"annotations": None})
     with pytest.raises(InputError, match=r"data\.val\.annotations is missing"):
         data = tiny_data_settings.model_copy(update={"val": no_answers})
-        validate(checkpoints[0], settings_file(settings, data, name="mcan"), None, console)
+        val.run(console, checkpoints[0], settings=settings_file(settings, data, name="mcan"))
     no_test = tiny_data_settings.model_copy(update={"test": None})
     with pytest.raises(InputError, match=r"data\.test is missing"):
-        answer_test(checkpoints, settings_file(settings, no_test, name="mcan"), tmp_path / "x.json", None, console)
+        answer_test.run(
+            console, checkpoints, settings=settings_file(settings, no_test, name="mcan"), output=tmp_path / "x.json"
+        )
 
 
 def test_where_nothing_can_be_written_is_said_before_any_question_is_answered(
@@ -151,7 +161,7 @@ def test_where_nothing_can_be_written_is_said_before_any_question_is_answered(
     (tmp_path / "a.safetensors").mkdir()
     for file, kept in ((tmp_path, None), (tmp_path / "x.json", tmp_path / "a.safetensors")):
         with pytest.raises(InputError, match="cannot be written: is a folder"):
-            answer_test(checkpoints, settings, file, kept, console)
+            answer_test.run(console, checkpoints, settings=settings, output=file, save_predictions=kept)
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".yml"] == ["a.safetensors"]
 
 
@@ -161,8 +171,8 @@ def test_features_of_another_width(checkpoints, tiny_data_settings, tmp_path, co
         tmp_path / "s.yml", tiny_data_settings.model_copy(update={"val": wide, "test": wide}), name="mcan"
     )
     for act in (
-        lambda: answer_test(checkpoints[:1], file, tmp_path / "x.json", None, console),
-        lambda: validate(checkpoints[0], file, None, console),
+        lambda: answer_test.run(console, checkpoints[:1], settings=file, output=tmp_path / "x.json"),
+        lambda: val.run(console, checkpoints[0], settings=file),
     ):
         with pytest.raises(InputError, match=r"features are 13 wide, the network of .* takes 12"):
             act()
@@ -171,7 +181,7 @@ def test_features_of_another_width(checkpoints, tiny_data_settings, tmp_path, co
 def test_accuracy_is_shown_with_its_name(checkpoints, tiny_data_settings, tmp_path, console):
     for variant, said in (("official", "the official accuracy on"), ("mcan", "as mcan-vqa's evaluator has it on")):
         data = tiny_data_settings.model_copy(update={"accuracy": variant})
-        validate(checkpoints[0], settings_file(tmp_path / "s.yml", data, name="mcan"), None, console)
+        val.run(console, checkpoints[0], settings=settings_file(tmp_path / "s.yml", data, name="mcan"))
         shown = console.export_text()
         assert said in shown
         assert all(kind in shown for kind in ("yes/no", "number", "other", "what color is the", "how many", "is the"))
@@ -199,7 +209,9 @@ def test_what_the_server_would_refuse_is_not_written(tmp_path, ids, given, said)
 def test_a_folder_that_cannot_be(checkpoints, settings, tmp_path, console):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written: "):
-        answer_test([tmp_path / "not looked at yet"], settings, tmp_path / "file" / "test.json", None, console)
+        answer_test.run(
+            console, [tmp_path / "not looked at yet"], settings=settings, output=tmp_path / "file" / "test.json"
+        )
     with pytest.raises(InputError, match="cannot be written: "):
         write_submission(tmp_path / "file" / "test.json", [1], ["a"])
 
