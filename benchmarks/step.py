@@ -39,7 +39,7 @@ import trainer  # noqa: F401  before NNI is imported: what it warns of
 from benchmarks.plain import plain
 from model_space.architecture import Space
 from model_space.encoders.recurrent import RecurrentSettings
-from model_space.functional import dropout_drawn_ahead
+from model_space.functional.dropout import dropout_sampled_ahead
 from model_space.sizes import DataSizes, NetworkSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
@@ -201,7 +201,7 @@ def training_step(
     def step() -> None:
         for batch in batches:
             resample()
-            with dropout_drawn_ahead():
+            with dropout_sampled_ahead():
                 with autocast():
                     logits = network(*batch)
                 functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum").backward()

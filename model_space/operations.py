@@ -17,15 +17,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from model_space.functional import (
-    attention,
-    attentions,
-    channel_dropout,
-    feed_forward,
-    feed_forwards,
-    linear,
-    std_layer_norm,
-)
+from model_space.functional.attention import attention
+from model_space.functional.batched import attentions, feed_forwards
+from model_space.functional.dropout import channel_dropout
+from model_space.functional.feed_forward import feed_forward
+from model_space.functional.norm import std_layer_norm
+from model_space.functional.products import linear
 
 Norm = Callable[[int], nn.Module]
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional as torch_functional
 
-from model_space import functional
 from tests.helpers.tiny_vqa import tiny_splits
 from trainer.data.settings import DataSettings
 from trainer.data.splits import Data, load_data
@@ -28,7 +27,8 @@ def same_places(monkeypatch):
         kept = torch.ones(x.numel(), dtype=x.dtype).index_fill_(0, places(p, x.numel()), 0).view(x.shape)
         return x * kept / (1 - p) if training else x
 
-    monkeypatch.setattr(functional, "dropped", places)
+    for module in ("attention", "dropout"):
+        monkeypatch.setattr(f"model_space.functional.{module}.dropped", places)
     monkeypatch.setattr(torch_functional, "dropout", dropout)
 
 

@@ -6,7 +6,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_space.functional import dropout_drawn_ahead
+from model_space.functional.dropout import dropout_sampled_ahead
 from trainer.data.vqa import Batch
 from trainer.settings import LoopSettings
 
@@ -53,7 +53,7 @@ class VQAModule(LightningModule):
         self.sums, self.questions = torch.zeros(2, dtype=torch.float64), 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        with dropout_drawn_ahead():
+        with dropout_sampled_ahead():
             logits = answer_logits(self.model, batch)
         loss = functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="sum")
         with torch.no_grad():

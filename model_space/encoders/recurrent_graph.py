@@ -7,13 +7,14 @@ the backward pass. A graph reads and writes the same memory each time, so inputs
 
 import weakref
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from model_space.encoders.recurrent_sequence import CellSequence, Plan
-from model_space.functional import without_autocast
+from model_space.functional.by_hand import without_autocast
 
 
 class Context:
@@ -55,7 +56,7 @@ class Captured:
 
 class Replayed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, captured: Captured, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, captured: Captured, *tensors: Tensor) -> Tensor:
         ctx.captured = captured
         captured.last = weakref.ref(ctx)
         torch._foreach_copy_(captured.inputs, [tensor.detach() for tensor in tensors])
@@ -64,7 +65,7 @@ class Replayed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         captured = ctx.captured
         captured.gradient.copy_(gradient)
         captured.backward.replay()

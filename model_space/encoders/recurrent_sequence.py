@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model_space.functional import without_autocast
+from model_space.functional.by_hand import without_autocast
 
 aten = torch.ops.aten
 

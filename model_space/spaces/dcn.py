@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
-from model_space.functional import dropout
+from model_space.functional.dropout import dropout
 from model_space.graph import ChainGraph, joint_edges
 from model_space.sizes import Count, OperationSizes
 

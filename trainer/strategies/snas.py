@@ -25,7 +25,7 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from model_space.functional import dropout_drawn_ahead
+from model_space.functional.dropout import dropout_sampled_ahead
 from trainer.data.vqa import Batch
 from trainer.module import VQAModule
 from trainer.strategy import SearchSettings, Temperature
@@ -159,7 +159,7 @@ class SnasModule(MicroBatches, OrderedArchitecture):
         sampled, indices = hard_samples(self.architecture, self.temperature, self.noise)
         samples = sampled.detach().requires_grad_()  # where gradients of micro-batches add up, to go back once
         samples.grad = torch.zeros_like(samples)
-        with dropout_drawn_ahead():  # of the backward pass too, where the other candidates are computed
+        with dropout_sampled_ahead():  # of the backward pass too, where the other candidates are computed
             for micro_batch in self.micro_batches(batch):
                 set_samples(self.samples, samples, self.lengths, indices)
                 self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))

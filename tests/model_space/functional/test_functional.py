@@ -10,7 +10,9 @@ from torch.autograd import gradcheck
 from torch.profiler import profile
 
 from benchmarks import plain
-from model_space import functional
+from model_space.functional import products
+from model_space.functional.attention import attention, plain_attention
+from model_space.functional.dropout import channel_dropout, dropout_sampled_ahead, dropped
 from model_space.operations import MLP, FeedForward, GuidedAttention, Linear, SelfAttention, StdLayerNorm
 
 
@@ -51,7 +53,7 @@ def test_operations_equal_their_plain_form(n, m, p, same_places):
 
 
 @pytest.mark.skipif(
-    math.isinf(functional.ONEDNN_FROM),
+    math.isinf(products.ONEDNN_FROM),
     reason="compares products by oneDNN with torch's own, and here torch has no oneDNN, or the CPU is no x86",
 )
 @pytest.mark.parametrize("p", [0.0, 0.4])
@@ -64,12 +66,12 @@ def test_products_by_onednn_equal_those_of_torch(p, same_places, monkeypatch):
         MLP(24, 40, 5, p),
     ):
         x_and_more = (x,) if isinstance(operation, MLP) else (x, x_mask, y, y_mask)
-        monkeypatch.setattr(functional, "ONEDNN_FROM", 0)
+        monkeypatch.setattr(products, "ONEDNN_FROM", 0)
         with profile() as profiled:
             ours = outcome(operation, *x_and_more)
         names = {event.name for event in profiled.events()}
         assert "mkldnn::_linear_pointwise" in names and not names & {"aten::mm", "aten::addmm"}
-        monkeypatch.setattr(functional, "ONEDNN_FROM", math.inf)
+        monkeypatch.setattr(products, "ONEDNN_FROM", math.inf)
         torch.testing.assert_close(ours, outcome(operation, *x_and_more), rtol=1e-4, atol=1e-5)
 
 
@@ -86,8 +88,8 @@ def test_a_linear_layer_is_that_of_torch(dtype):
 def test_a_bias_of_the_scores_has_its_gradient(m, same_places):
     layers = [nn.Linear(24, 24).double() for _ in range(4)]
     x, bias, real = features(m), torch.randn(2, 3, m, m, dtype=torch.float64, requires_grad=True), mask(m, m - 1)
-    ours = functional.attention(x, None, real, bias, layers, 3, 0.3)
-    expected = plain.attention(x, None, real, bias, layers, 3, 0.3)
+    ours = attention(x, None, real, bias, layers, 3, 0.3)
+    expected = plain_attention(x, None, real, bias, layers, 3, 0.3)
     torch.testing.assert_close(ours, expected)
     weights = torch.randn_like(ours)
     for a, b in zip(*(torch.autograd.grad(z, (x, bias), weights) for z in (ours, expected)), strict=True):
@@ -119,39 +121,39 @@ def test_std_layer_norm_of_a_constant_row_is_its_bias():
     assert x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("ahead", [nullcontext, functional.dropout_drawn_ahead])
+@pytest.mark.parametrize("ahead", [nullcontext, dropout_sampled_ahead])
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.7])
 def test_dropped_places_are_independent_and_as_many_as_they_should_be(p, ahead):
     counts = 90_000, 1, 30_000, 200_000, 3
     with ahead():
-        parts = [functional.dropped(p, count) for count in counts]
+        parts = [dropped(p, count) for count in counts]
     for places, count in zip(parts, counts, strict=True):
-        dropped = torch.zeros(count, dtype=torch.bool)
-        dropped[places] = True
-        assert len(places) == dropped.sum()
+        is_dropped = torch.zeros(count, dtype=torch.bool)
+        is_dropped[places] = True
+        assert len(places) == is_dropped.sum()
         assert torch.equal(places, places.sort().values)
         if count < 1000:
             continue
         spread = (count * p * (1 - p)) ** 0.5
         assert abs(len(places) - count * p) < 5 * spread
-        halves = dropped.view(2, -1).sum(1)  # nowhere more than elsewhere
+        halves = is_dropped.view(2, -1).sum(1)  # nowhere more than elsewhere
         assert abs(halves[0] - halves[1]) < 5 * spread
-        neighbours = (dropped[1:] & dropped[:-1]).sum()  # whether the next is dropped does not depend on this one
+        neighbours = (is_dropped[1:] & is_dropped[:-1]).sum()  # whether the next is dropped does not depend on this one
         assert abs(neighbours - count * p**2) < 6 * (count * p**2) ** 0.5
 
 
-@pytest.mark.parametrize("ahead", [nullcontext, functional.dropout_drawn_ahead])
+@pytest.mark.parametrize("ahead", [nullcontext, dropout_sampled_ahead])
 def test_the_smallest_tensor_is_dropped_as_often_as_any(ahead):
     with ahead():
-        dropped = sum(len(functional.dropped(0.3, 1)) for _ in range(3000))
-    assert abs(dropped / 3000 - 0.3) < 0.05
+        count = sum(len(dropped(0.3, 1)) for _ in range(3000))
+    assert abs(count / 3000 - 0.3) < 0.05
 
 
-def test_what_is_drawn_ahead_depends_on_the_seed_alone():
+def test_what_is_sampled_ahead_depends_on_the_seed_alone():
     def places() -> list[torch.Tensor]:
         torch.manual_seed(5)
-        with functional.dropout_drawn_ahead():
-            return [functional.dropped(0.2, count) for count in (70_000, 10, 70_000)]
+        with dropout_sampled_ahead():
+            return [dropped(0.2, count) for count in (70_000, 10, 70_000)]
 
     first, second = places(), places()
     assert all(map(torch.equal, first, second))
@@ -159,7 +161,7 @@ def test_what_is_drawn_ahead_depends_on_the_seed_alone():
 
 
 def test_channel_dropout_is_one_mask_for_all_positions():
-    dropped = functional.channel_dropout(torch.ones(40, 9, 16), 0.25)
+    dropped = channel_dropout(torch.ones(40, 9, 16), 0.25)
     assert (dropped == dropped[:, :1]).all()
     assert set(dropped.unique().tolist()) == {0.0, torch.tensor(4 / 3).item()}
     assert 0.6 < (dropped > 0).float().mean() < 0.9
