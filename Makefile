@@ -11,6 +11,7 @@ test: .venv/installed-dev
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 bench: .venv/installed
 	.venv/bin/python -m benchmarks.step $(if $(SMALL),--small)

@@ -85,7 +85,7 @@ def main() -> None:
     for varied, values in VALUES.items():
         measured = [side_of(**(BASE | {varied: value})) for value in values]
 
-        def resample(shift: int, each=tuple(choices for _, choices, _ in measured)) -> None:
+        def resample(shift: int, each: tuple = tuple(choices for _, choices, _ in measured)) -> None:
             for choices in each:
                 set_balanced_sample(choices, shift)
 

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -68,7 +69,7 @@ def changed(stack: ExitStack, name: str) -> None:
     """Changes every network, or every batch, of this process into the one of that name."""
     for unit, operation in ABLATIONS.get(name, []):
 
-        def build(self, sizes, whole=unit.__init__, operation=operation):
+        def build(self: Any, sizes: Any, whole: Any = unit.__init__, operation: str = operation) -> None:
             whole(self, sizes)
             setattr(self, operation, Skip())
 

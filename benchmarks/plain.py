@@ -10,7 +10,6 @@ from unittest.mock import patch
 
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
 
-from benchmarks.plain_recurrent import plain_recurrent
 from model_space.functional.by_hand import plain_forms
 from trainer.strategies.snas import SampledInput, SampledLayer
 
@@ -20,7 +19,6 @@ def plain() -> Iterator[None]:
     """Makes networks and supernets compute in the plain form, as long as the block lasts."""
     with (
         plain_forms(),
-        plain_recurrent(),
         patch.object(SampledLayer, "forward", DifferentiableMixedLayer.forward),
         patch.object(SampledInput, "forward", DifferentiableMixedInput.forward),
     ):

@@ -5,30 +5,32 @@ LSTM becomes ONNX's operator of that name, the searched recurrent cell the body 
 """
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model_space.encoders.recurrent import Recurrent
-from model_space.encoders.recurrent_sequence import ACTIVATIONS, NONE, NORM_EPS
+from model_space.encoders.recurrent_plain import plain_step
+from model_space.network import Network
 
 INPUTS = ("regions", "region_mask", "tokens", "token_mask", "boxes")
 """as :meth:`model_space.network.Network.forward` has them, features as float32"""
 OUTPUT = "logits"
 OPSET = 18
 
-FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda p: p}
-"""those of :data:`.recurrent_sequence.ACTIVATIONS` that pass something on, each giving a new tensor"""
-
 
 class LSTM(nn.Module):
     """An LSTM of one layer: ``(B, T, embedding_dim)`` to ``(B, T, hidden)``."""
 
+    input_weight: Tensor
+    state_weight: Tensor
+    bias: Tensor
+
     def __init__(self, lstm: nn.LSTM):
         super().__init__()
 
-        def gates(weight: Tensor) -> Tensor:  # torch has input, forget, cell, output; ONNX input, output, forget, cell
+        def gates(weight: Any) -> Tensor:  # torch has input, forget, cell, output; ONNX input, output, forget, cell
             i, f, c, o = weight.detach().chunk(4)
             return torch.cat([i, o, f, c]).unsqueeze(0)
 
@@ -46,14 +48,16 @@ class LSTM(nn.Module):
         return states.squeeze(1).transpose(0, 1)
 
 
-class Cell(nn.Module):
-    """A frozen searched cell over a sequence, ``(B, T, embedding_dim)`` to ``(B, T, hidden)``; see
-    :mod:`model_space.encoders.recurrent`."""
+class ScanCell(nn.Module):
+    """A frozen searched cell over a sequence, ``(B, T, embedding_dim)`` to ``(B, T, hidden)``, in its plain form."""
 
     def __init__(self, recurrent: Recurrent):
         super().__init__()
         self.weight0, self.weights, self.hidden = recurrent.weight0, recurrent.weights, recurrent.hidden
-        self.plan, _ = recurrent.read_choices(1)
+        self.plan, choices = recurrent.read_choices(1)
+        nodes = len(recurrent.weights)
+        self.mixtures = [mixture[0] for mixture in choices[:nodes]]
+        self.picks = [pick[0, 0] for pick in choices[nodes:]]
 
     def forward(self, words: Tensor) -> Tensor:
         from torch._higher_order_ops.scan import scan
@@ -61,39 +65,22 @@ class Cell(nn.Module):
         weight_word, weight_state = self.weight0.split((words.size(-1), self.hidden))
 
         def step(state: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
-            after = self.step(state, product + state @ weight_state)
+            product = product + state @ weight_state
+            after = plain_step(self.plan, state, product, None, self.mixtures, self.picks, [*self.weights])
             return after, after.clone()  # the two may not share memory
 
         products = (words @ weight_word).transpose(0, 1)
         _, states = scan(step, products.new_zeros(products.size(1), self.hidden), products)
         return states.transpose(0, 1)
 
-    def step(self, state: Tensor, product: Tensor) -> Tensor:
-        """The state after one more word, ``(B, hidden)``."""
-        gate, proposal = product.chunk(2, -1)
-        states = [self.normed(state + gate.sigmoid() * (proposal.tanh() - state))]
-        names = [*ACTIVATIONS]
-        for weight, sources, activations in zip(self.weights, self.plan.sources, self.plan.activations, strict=True):
-            total = torch.zeros_like(state)
-            for source, activation in zip(sources, activations, strict=True):
-                if activation != NONE:
-                    gate, proposal = (states[source] @ weight).chunk(2, -1)
-                    new = FUNCTIONS[names[activation]](proposal)
-                    total = total + states[source] + gate.sigmoid() * (new - states[source])
-            states.append(self.normed(total))
-        return sum(states[1:]) / len(self.weights)
 
-    def normed(self, x: Tensor) -> Tensor:
-        return functional.layer_norm(x, [self.hidden], eps=NORM_EPS) if self.plan.normalised else x
-
-
-def onnx_form(network: nn.Module) -> nn.Module:
-    """A copy of a network, on the CPU and in evaluation mode, that can be exported and no longer be run."""
+def onnx_form(network: Network) -> Network:
+    """Returns a copy of a network, on the CPU and in evaluation mode, that can be exported and no longer be run."""
     network = deepcopy(network).cpu().float().eval().requires_grad_(False)
     encoder = network.question_encoder
     sequence = encoder.get_submodule(encoder.name)
     if isinstance(sequence, nn.LSTM):
         encoder.add_module(encoder.name, LSTM(sequence))
     elif isinstance(sequence, Recurrent):
-        encoder.add_module(encoder.name, Cell(sequence))
+        encoder.add_module(encoder.name, ScanCell(sequence))
     return network

@@ -13,6 +13,7 @@ each with a residual and a layer norm; the attention itself is Vaswani et al. (2
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,9 @@ Norm = Callable[[int], nn.Module]
 
 
 class StdLayerNorm(nn.Module):
-    """MCAN's own layer norm: unbiased standard deviation, and ``eps`` added to it rather than to the variance.
+    """MCAN's layer norm: it takes the unbiased standard deviation, and adds ``eps`` to it, not to the variance.
 
-    Not :class:`torch.nn.LayerNorm`: at 16 features the two differ by 3 %.
+    It is not :class:`torch.nn.LayerNorm`: at 16 features the two differ by 3 %.
     """
 
     def __init__(self, size: int, eps: float = 1e-6):
@@ -48,8 +49,8 @@ def plain_norm(size: int) -> nn.Module:
     return nn.LayerNorm(size, elementwise_affine=False)
 
 
-def normalised(operations: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """The norm of each of K operations, of its row of ``(K, ..., hidden)``."""
+def normalised(operations: Sequence[Any], x: Tensor) -> Tensor:
+    """Applies the norm of each of K operations to its row of ``(K, ..., hidden)``."""
     norm = operations[0].norm
     if isinstance(norm, nn.LayerNorm) and not norm.elementwise_affine:
         return norm(x)
@@ -100,25 +101,42 @@ class Attention(nn.Module):
 
 
 class Linear(nn.Linear):
-    """As torch's, with a bias, and by hand."""
+    """A linear layer with a bias, computed by hand where that is faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self)
 
 
 class MLP(nn.Sequential):
-    """Linear, ReLU, dropout, linear; with a residual, ``x + dropout(mlp(x))``."""
+    """A linear layer, ReLU, dropout, and a linear layer; with a residual it is ``x + dropout(mlp(x))``.
+
+    Args:
+        size: Width of what goes in.
+        inner: Width between the layers.
+        out: Width of what comes out.
+        dropout: Probability with which an element is dropped.
+        residual: Whether there is a residual.
+    """
 
     def __init__(self, size: int, inner: int, out: int, dropout: float, residual: bool = False):
         super().__init__(nn.Linear(size, inner), nn.ReLU(), nn.Dropout(dropout), nn.Linear(inner, out))
+        self.dropout = dropout
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        return feed_forward(x, self[0], self[3], self.p, self.residual)
+        return feed_forward(x, *self.layers, self.p, self.residual)
+
+    @property
+    def layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """The two linear layers."""
+        first, _, _, second = self
+        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        return first, second
 
     @property
     def p(self) -> float:
-        return self[2].p if self.training else 0.0
+        """Probability with which an element is dropped now."""
+        return self.dropout if self.training else 0.0
 
 
 class _AttentionResidual(nn.Module):
@@ -179,7 +197,7 @@ class RelationalSelfAttention(_AttentionResidual):
     linear map of it, which is held above 1e-6.
     """
 
-    def __init__(self, hidden: int, heads: int, dropout: float, relation_size: int, **options):
+    def __init__(self, hidden: int, heads: int, dropout: float, relation_size: int, **options: Any):
         super().__init__(hidden, heads, dropout, **options)
         self.relation = nn.Linear(relation_size, heads)
 
@@ -228,8 +246,9 @@ class FeedForward(nn.Module):
 
     @staticmethod
     def together(operations: "Sequence[FeedForward]", x: Tensor, *unused: Tensor) -> Tensor:
-        layers = zip(*((operation.mlp[0], operation.mlp[3]) for operation in operations), strict=True)
-        return normalised(operations, feed_forwards(operations[0].channel_dropout(x), *layers, operations[0].mlp.p))
+        first, second = zip(*(operation.mlp.layers for operation in operations), strict=True)
+        x = operations[0].channel_dropout(x)
+        return normalised(operations, feed_forwards(x, first, second, operations[0].mlp.p))
 
 
 class Identity(nn.Module):

@@ -25,7 +25,7 @@ choices edge by edge: each is read once a forward pass, as the weights of its ca
 """
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from nni.nas.nn.pytorch import InputChoice, LayerChoice
@@ -34,7 +34,9 @@ from torch import Tensor, nn
 
 from model_space.contracts import Choices, EncoderSettings, Listing
 from model_space.encoders.recurrent_graph import replayed
+from model_space.encoders.recurrent_plain import plain_sequence
 from model_space.encoders.recurrent_sequence import ACTIVATIONS, Plan, sequence
+from model_space.functional.by_hand import by_hand
 from model_space.graph import CellGraph, Edge
 from model_space.operations import ChannelDropout
 from model_space.spaces.mcan import MCANSettings
@@ -109,12 +111,12 @@ class Activation(nn.Module):
 
 
 Reading = tuple[Tensor, int | None]
-"""The weights of a choice's candidates, ``(K,)`` or one row a time step, ``(T, K)``; and the index of the chosen one,
-None where several are mixed or time steps differ."""
+"""The weights of the candidates of a choice, ``(K,)`` or a row for each time step, ``(T, K)``; and the index of the
+chosen candidate, None where several are mixed or time steps differ."""
 
 
 def read_by_call(choice: nn.Module, one_hots: Tensor, time_steps: int) -> Reading:
-    """Reads a choice by what it makes of one one-hot vector a candidate: a frozen choice, that of the chosen one."""
+    """Reads a frozen choice: given a one-hot vector for each candidate, it returns that of the chosen one."""
     weights = choice(one_hots)
     chosen = weights.nonzero().flatten().tolist()
     return weights, chosen[0] if len(chosen) == 1 else None
@@ -127,12 +129,12 @@ class Recurrent(nn.Module):
         super().__init__()
         self.edges = settings.edges
         self.read_choice: Callable[[nn.Module, Tensor, int], Reading] = read_by_call
-        """a strategy, which mixes the candidates in a way of its own, sets another"""
+        """Reads the weights of a choice's candidates. A strategy, which mixes candidates, sets another function."""
 
         def weight(rows: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(rows, 2 * hidden).uniform_(-(hidden**-0.5), hidden**-0.5))
 
-        def each_step(choice: nn.Module) -> nn.Module:
+        def each_step(choice: Any) -> nn.Module:
             choice.resample_each_call = settings.resample == "step"
             return choice
 
@@ -163,21 +165,28 @@ class Recurrent(nn.Module):
         mask = self.hidden_dropout(self.weight0.new_ones(len(words), 1, self.hidden)).squeeze(1)
         plan, choices = self.read_choices(words.size(1))
         tensors = mask, products.transpose(0, 1), weight_state, *choices, *self.weights
+        if not by_hand(words):
+            return plain_sequence(plan, *tensors)
         if words.is_cuda and torch.is_grad_enabled():
             return replayed(self, plan, *tensors)
         return sequence(plan, *tensors)
 
     def read_choices(self, time_steps: int) -> tuple[Plan, list[Tensor]]:
-        """The choices at every time step: of each node the weights of its edges' candidates, ``(T, edges, K)``; then,
-        in the form of one edge, of each node the weights of its sources, ``(T, 1, sources)``."""
+        """Reads the choices at every time step.
 
-        def read(choices: Iterable[nn.Module], candidates: int) -> tuple[Tensor, list[int | None]]:
+        Returns:
+            What is known of the choices. Then, for each node, the weights of the candidates of its edges,
+            ``(T, edges, K)``; and in the form of one edge, for each node, the weights of its sources,
+            ``(T, 1, sources)``.
+        """
+
+        def read(choices: Any, candidates: int) -> tuple[Tensor, list[int | None]]:
             # One-hot vectors on the CPU: what is chosen in a frozen network is known without waiting for a device.
             one_hots = torch.eye(candidates, dtype=self.weight0.dtype, device="cpu")
             weights, chosen = zip(*(self.read_choice(choice, one_hots, time_steps) for choice in choices), strict=True)
             return torch.stack(weights, -2).to(self.weight0.device).expand(time_steps, -1, -1), list(chosen)
 
-        def known(chosen: Iterable[list[int | None]], weights: Iterable[Tensor]) -> list[list[int]] | None:
+        def known(chosen: Iterable[list[Any]], weights: Iterable[Tensor]) -> list[list[int]] | None:
             chosen = list(chosen)
             # A sample of a search is not told on a GPU, where one CUDA graph serves all of them.
             sampled = self.weight0.is_cuda and any(each.requires_grad for each in weights)
@@ -185,8 +194,8 @@ class Recurrent(nn.Module):
 
         if self.edges == "all":
             mixtures, activations = zip(*(read(node, len(ACTIVATIONS)) for node in self.activations), strict=True)
-            sources = [list(range(node + 1)) for node in range(len(mixtures))]
-            return Plan(normalised=True, activations=known(activations, mixtures), sources=sources), [*mixtures]
+            earlier = [list(range(node + 1)) for node in range(len(mixtures))]
+            return Plan(normalised=True, activations=known(activations, mixtures), sources=earlier), [*mixtures]
         mixtures, activations = zip(*(read([node], len(ACTIVATIONS)) for node in self.activations), strict=True)
         picks, sources = zip(*(read([node], i + 1) for i, node in enumerate(self.inputs)), strict=True)
         return Plan(normalised=False, activations=known(activations, mixtures), sources=known(sources, picks)), [

@@ -18,6 +18,7 @@ Shapes: T time steps, B questions, H hidden, N nodes after node 0, e edges of a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "sigmoid": (torch.sigmoid, lambda d, f, out: aten.sigmoid_backward(d, f, grad_input=out)),
     "identity": (lambda p, out: out.copy_(p), lambda d, f, out: out.copy_(d)),
 }
-"""the candidates of an edge, ``none`` first and ``identity`` last: f as a function of p, and the gradient of p as a
-function of that of f and of f"""
+"""The candidates of an edge, ``none`` first and ``identity`` last: f as a function of p, and the gradient of p as a
+function of the gradient of f and of f."""
 
 FUNCTIONS, GRADIENTS = zip(*ACTIVATIONS.values(), strict=True)
 NONE = 0
@@ -47,18 +48,18 @@ NORM_EPS = 1e-5
 
 @dataclass
 class Plan:
-    """What the sequence is told beside its tensors."""
+    """What is known of the choices of a cell before it runs."""
 
     normalised: bool
-    """node 0 and the sum of every other node"""
+    """Whether node 0 and the sum of every other node are normalised."""
     activations: list[list[int]] | None
-    """the activation of each edge of each node; None where an edge mixes several, or takes another at each time step"""
+    """The activation of each edge of each node; None where an edge mixes several, or has another at each time step."""
     sources: list[list[int]] | None
-    """the nodes where each node's edges begin, neighbours; None where a node has one edge, from a mixture of all nodes
-    before it"""
+    """The nodes where the edges of each node begin, which are neighbours; None where a node has one edge, from a
+    mixture of all earlier nodes."""
 
     def heard(self, nodes: int) -> list[bool]:
-        """Whether each node, from node 0 on, has a part in the output: where not, its weights have no gradient."""
+        """Returns for each node, from node 0 on, whether it has a part in the output; else its weights have no gradient."""
         if self.activations is None or self.sources is None:
             return [True] * (nodes + 1)
         sources = [
@@ -69,7 +70,7 @@ class Plan:
 
 
 def sequence(plan: Plan, *tensors: Tensor) -> Tensor:
-    """The state after every word, ``(B, T, H)``; for the arguments see :meth:`CellSequence.forward`."""
+    """Returns the state after every word, ``(B, T, H)``; for the arguments see :meth:`CellSequence.forward`."""
     with without_autocast(tensors[0].device.type):  # the products alone are in lower precision
         return (
             CellSequence.apply(plan, *tensors)
@@ -79,30 +80,34 @@ def sequence(plan: Plan, *tensors: Tensor) -> Tensor:
 
 
 class CellSequence(torch.autograd.Function):
+    """The cell over all words, forward and backward by hand."""
+
     @staticmethod
-    def forward(ctx, plan: Plan, mask: Tensor, words: Tensor, weight0: Tensor, *rest: Tensor) -> Tensor:
-        """Keeps nothing where ``ctx`` is None.
+    def forward(ctx: Any, plan: Plan, mask: Tensor, words: Tensor, weight0: Tensor, *rest: Tensor) -> Tensor:
+        """Computes the state after every word; keeps nothing for a backward pass where ``ctx`` is None.
 
         Args:
-            mask: the dropout of states, ``(B, H)``.
-            words: the words' part of the product of node 0, ``(T, B, 2 H)``; all products are in its precision.
-            weight0: the weight of the state before in it, ``(H, 2 H)``.
-            rest: of each node the weights of its edges' candidates, ``(T, e, K)``; unless all nodes before a node are
-                its sources, of each node the weights of its sources, ``(T, 1, sources)``; the weight of each node,
-                ``(H, 2 H)``.
+            ctx: The context of the backward pass.
+            plan: What is known of the choices.
+            mask: Dropout of the states, ``(B, H)``.
+            words: The part of the words in the product of node 0, ``(T, B, 2 H)``. All products have its precision.
+            weight0: The weight of the state before in that product, ``(H, 2 H)``.
+            rest: First, for each node, the weights of the candidates of its edges, ``(T, e, K)``. Then, unless all
+                earlier nodes are sources of a node, for each node the weights of its sources, ``(T, 1, sources)``.
+                Last, the weight of each node, ``(H, 2 H)``.
         """
         (T, B, H2), H = words.shape, mask.size(1)
         N = len(rest) // (2 if plan.normalised else 3)
-        mixtures, picks, weights = rest[:N], rest[N:-N], rest[-N:]
+        mixtures, picks, wide_weights = rest[:N], rest[N:-N], rest[-N:]
         low = words.dtype
-        weight0, *weights = (weight.to(low) for weight in (weight0, *weights))
+        weight0, *weights = (weight.to(low) for weight in (weight0, *wide_weights))
 
         def stack(*shape: int, dtype: torch.dtype = mask.dtype) -> Tensor:
-            """Room for all time steps or, where nothing is kept, for one."""
+            """Returns room for all time steps or, where nothing is kept, for one."""
             return mask.new_empty(T if ctx else 1, *shape, dtype=dtype)
 
         def steps(stack: Tensor) -> Sequence[Tensor]:
-            """A view for each time step, made beforehand: to make one takes as long as to add two small tensors."""
+            """Returns a view for each time step. To make one takes as long as to add two small tensors."""
             return stack.unbind(0) * (T // len(stack))
 
         h = mask.new_zeros(T + 1, B, H)  # the state of the sequence
@@ -139,7 +144,7 @@ class CellSequence(torch.autograd.Function):
             candidates = [mask.new_empty(len(FUNCTIONS) - 1, m.size(1), B, H) for m in mixtures]
             flat_candidates = [c.flatten(2).transpose(0, 1) for c in candidates]
             flat_values_at = [steps(v.flatten(2).unsqueeze(2)) for v in values]
-        moments = []
+        moments: list[list[Tensor]] = []
 
         def end_node(node: int, t: int) -> None:
             if plan.normalised:
@@ -166,8 +171,8 @@ class CellSequence(torch.autograd.Function):
                     for function, f in zip(FUNCTIONS[1:], candidates[i], strict=True):
                         function(proposal_at[i][t], out=f)
                     torch.bmm(means_at[i][t], flat_candidates[i], out=flat_values_at[i][t])
-                edges = torch.lerp(source_at[i][t], values_at[i][t], gate_at[i][t].sigmoid_())
-                torch.mm(passed_at[i][t], edges.flatten(1), out=flat_sum_at[i + 1][t])
+                mixed = torch.lerp(source_at[i][t], values_at[i][t], gate_at[i][t].sigmoid_())
+                torch.mm(passed_at[i][t], mixed.flatten(1), out=flat_sum_at[i + 1][t])
                 end_node(i + 1, t)
             torch.mean(after_at[t], 0, out=h_at[t + 1])
 
@@ -179,13 +184,13 @@ class CellSequence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         # Autocast is a state of the thread.
         with without_autocast(gradient.device.type):
             return CellSequence.gradients(ctx, gradient)
 
     @staticmethod
-    def gradients(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan = ctx.plan
         mask, h, states, sums, product0, weight0, *by_node = ctx.saved_tensors
         T, N, (B, H) = len(states), states.size(1) - 1, mask.shape
@@ -223,7 +228,8 @@ class CellSequence(torch.autograd.Function):
         d_product0, *d_products = (s if low == wide else torch.empty_like(s, dtype=low) for s in (slope0, *slopes))
         back0, *back = (weight.t().contiguous() for weight in (weight0, *weights))
         d_states, d_h = torch.empty_like(states[0]), torch.zeros_like(mask)
-        d_sums, d_sources = ([[None] * T for _ in range(N)] for _ in range(2))
+        d_sums: list[list[Any]] = [[None] * T for _ in range(N)]
+        d_sources: list[list[Any]] = [[None] * T for _ in range(N)]
         if plan.sources is None:
             d_before = [d_states[: i + 1].flatten(1) for i in range(N)]
             picks_at = [pick.transpose(1, 2).unbind(0) for pick in picks]
@@ -237,7 +243,7 @@ class CellSequence(torch.autograd.Function):
         sum_at = [node.unbind(0) for node in sums.unbind(1)]
 
         def begin_node(node: int, t: int) -> Tensor:
-            """The gradient of a node's sum, from that of its state."""
+            """Returns the gradient of the sum of a node, from that of its state."""
             if not plan.normalised:
                 return d_state[node].clone()
             moments, no_affine = ctx.moments[t * (N + 1) + node], (None, None, [True, False, False])
@@ -263,7 +269,8 @@ class CellSequence(torch.autograd.Function):
             d_h = (rows0_at[t] @ back0).to(wide).mul_(mask).addcmul_(direct0_at[t], d_sum)
 
         needs_mixtures, needs_picks = ctx.needs_input_grad[4], bool(picks) and ctx.needs_input_grad[4 + N]
-        d_mixtures, d_picks = [None] * N, [None] * len(picks)
+        d_mixtures: list[Tensor | None] = [None] * N
+        d_picks: list[Tensor | None] = [None] * len(picks)
         if needs_mixtures:
             scratch = values[0].new_empty(len(FUNCTIONS) * max(value.numel() for value in values))
             for i in range(N):
@@ -281,14 +288,14 @@ class CellSequence(torch.autograd.Function):
             of_weight(entered, d) if node else None
             for node, entered, d in zip(heard, masked_sources, d_products, strict=True)
         ]
-        of_node0 = (None, None)
+        of_node0: tuple[Tensor | None, Tensor | None] = (None, None)
         if heard0:
             of_node0 = d_product0.flatten(2), of_weight((h[:-1] * mask).to(low), d_product0)
         return None, None, *of_node0, *d_mixtures, *d_picks, *d_weights
 
 
 def _of_mixture(d_sum: Tensor, product: Tensor, source: Tensor, scratch: Tensor) -> Tensor:
-    """The gradient of the weights of a node's candidates, ``(T, e, K)``, from that of the node's sum, ``(T, B, H)``."""
+    """Returns the gradient of the weights of a node's candidates, ``(T, e, K)``, from that of its sum ``(T, B, H)``."""
     gate, proposal = product.chunk(2, -1)
     rows = scratch[: len(FUNCTIONS) * gate.numel()].view(-1, *gate.shape)
     rows[0] = source  # in the place of `none`, whose gradient is 0

@@ -1,10 +1,11 @@
 """The searched question encoder: with any backbone, in both forms, with a sample a forward pass or a time step."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plain_recurrent import plain_recurrent
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.encoders.recurrent import Recurrent, RecurrentSettings, read_by_call
@@ -76,6 +77,11 @@ def test_supernet_at_a_sample_is_the_frozen_network(encoder, strategy, backbone)
                 torch.testing.assert_close(ours, p.grad, rtol=1e-8, atol=1e-9)
 
 
+def plain_cell():
+    """The cell alone in its plain form: dropout is sampled as before."""
+    return patch("model_space.encoders.recurrent.by_hand", lambda x: False)
+
+
 class Replay(nn.Module):
     """Stands for a softmax that draws at each call: gives the same draws to who asks for all time steps at once and to
     who asks for one after the other."""
@@ -124,7 +130,7 @@ def test_the_sequence_by_hand_is_the_cell_edge_by_edge(encoder, strategy, tokens
         return loss, gradients(supernet)
 
     by_hand = [step(seed) for seed in range(4)]
-    with plain_recurrent():
+    with plain_cell():
         plain = [step(seed) for seed in range(4)]
     assert len({loss.item() for loss, _ in by_hand}) == 4
     for (loss, of_hand), (plain_loss, of_plain) in zip(by_hand, plain, strict=True):
@@ -151,7 +157,7 @@ def test_a_frozen_cell_by_hand_is_the_cell_edge_by_edge(encoder):
             return loss, gradients(network)
 
         by_hand = step()
-        with plain_recurrent():
+        with plain_cell():
             torch.testing.assert_close(by_hand, step(), rtol=1e-10, atol=1e-10)
 
 
