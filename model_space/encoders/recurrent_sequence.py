@@ -59,7 +59,7 @@ class Plan:
     mixture of all earlier nodes."""
 
     def heard(self, nodes: int) -> list[bool]:
-        """Returns for each node, from node 0 on, whether it has a part in the output; else its weights get no gradient."""
+        """Returns for each node, from node 0 on, whether the output depends on it; else its weights get no gradient."""
         if self.activations is None or self.sources is None:
             return [True] * (nodes + 1)
         sources = [
