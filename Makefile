@@ -1,4 +1,4 @@
-# make search: the whole search on the embedded data. make test, make lint: for those who change it.
+# make search: the whole search on the embedded data. make test, make lint (style and types): for those who change it.
 # make bench: what a step costs against its plain form; make bench SMALL=1: a quick look.
 PYTHON ?= python3
 

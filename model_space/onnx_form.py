@@ -15,7 +15,7 @@ from model_space.encoders.recurrent_plain import plain_step
 from model_space.network import Network
 
 INPUTS = ("regions", "region_mask", "tokens", "token_mask", "boxes")
-"""as :meth:`model_space.network.Network.forward` has them, features as float32"""
+"""The inputs of the ONNX file: those of :meth:`model_space.network.Network.forward`, features as float32."""
 OUTPUT = "logits"
 OPSET = 18
 

@@ -5,8 +5,8 @@ features ``y`` of the other. All are called alike: ``operation(x, x_mask, y, y_m
 ``(B, N, hidden)``, ``y`` of shape ``(B, M, hidden)`` and boolean masks ``(B, N)``, ``(B, M)`` that are True where a
 position is real. They return ``(B, N, hidden)``. One more argument, ``relation``, is for relational self-attention.
 
-Where a class has ``together``, that is K operations of one form at once, without gradients: it takes the operations
-and what they are called with, features stacked to ``(K, B, N, hidden)`` and ``(K, B, M, hidden)``.
+Where a class has ``together``, that computes K operations of one form at once, without gradients. It takes the
+operations and what they are called with, with features stacked to ``(K, B, N, hidden)`` and ``(K, B, M, hidden)``.
 
 Sources: MCAN (Yu et al., 2019, arXiv 1906.10770, section 3.1) for self-attention, guided attention and feed-forward,
 each with a residual and a layer norm; the attention itself is Vaswani et al. (2017), equations 1 and 2.
@@ -45,7 +45,7 @@ class StdLayerNorm(nn.Module):
 
 
 def plain_norm(size: int) -> nn.Module:
-    """Layer norm without affine parameters, as the operations of a searched cell have it."""
+    """Returns a layer norm without affine parameters, as the operations of a searched cell have it."""
     return nn.LayerNorm(size, elementwise_affine=False)
 
 
@@ -72,9 +72,10 @@ class Attention(nn.Module):
     """Multi-head scaled dot-product attention of ``x`` over ``y``, with its residual: ``x + dropout(attended)``.
 
     Args:
-        hidden: width of the features; ``heads`` divides it.
-        dropout: on the attention map and on what is attended.
-        bias: whether the four projections have biases: MCAN's have, MMnasNet's have not.
+        hidden: Width of the features.
+        heads: Number of heads; it divides ``hidden``.
+        dropout: Probability with which an element of the attention map, and of what is attended, is dropped.
+        bias: Whether the four projections have biases. MCAN's have, MMnasNet's have not.
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float, bias: bool = True):
@@ -87,8 +88,14 @@ class Attention(nn.Module):
         self.merge = nn.Linear(hidden, hidden, bias=bias)
 
     def forward(self, x: Tensor, y: Tensor | None, mask: Tensor, score_bias: Tensor | None = None) -> Tensor:
-        """``y`` is None for ``x`` itself, ``mask`` that of what is attended to; ``score_bias``, ``(B, heads, N, M)``,
-        is added to the scaled scores before the softmax."""
+        """Attends.
+
+        Args:
+            x: What attends, ``(B, N, hidden)``.
+            y: What is attended to, ``(B, M, hidden)``; None for ``x`` itself.
+            mask: The mask of what is attended to, ``(B, M)``.
+            score_bias: What is added to the scaled scores before the softmax, ``(B, heads, N, M)``.
+        """
         return attention(x, y, mask, score_bias, self.layers, self.heads, self.p)
 
     @property
@@ -140,7 +147,10 @@ class MLP(nn.Sequential):
 
 
 class _AttentionResidual(nn.Module):
-    """``norm(x + dropout(attention))``, and a channel dropout on what goes in: the residual is of the dropped ``x``."""
+    """An attention with its residual and norm, ``norm(x + dropout(attention))``.
+
+    A channel dropout comes first: the residual is of the dropped ``x``.
+    """
 
     def __init__(
         self,
@@ -158,7 +168,14 @@ class _AttentionResidual(nn.Module):
 
 
 def attended_together(operations: Sequence[_AttentionResidual], x: Tensor, y: Tensor | None, mask: Tensor) -> Tensor:
-    """What ``together`` of an attention is, with the mask of what is attended to; ``y`` is None for ``x`` itself."""
+    """Computes K attentions with their norms at once.
+
+    Args:
+        operations: The attentions.
+        x: What attends in each, ``(K, B, N, hidden)``.
+        y: What is attended to in each, ``(K, B, M, hidden)``; None for ``x`` itself.
+        mask: The mask of what is attended to, ``(B, M)``.
+    """
     drop, attention = operations[0].channel_dropout, operations[0].attention
     layers = [operation.attention.layers for operation in operations]
     y = None if y is None else drop(y)
@@ -178,10 +195,14 @@ class SelfAttention(_AttentionResidual):
 
 
 def relative_geometry(boxes: Tensor) -> Tensor:
-    """How each region lies to each other: ``(B, N, 4)`` corners in pixels to ``(B, N, N, 4)``, as MMnasNet has it.
+    """Returns how each region lies to each other, ``(B, N, N, 4)``, as MMnasNet has it.
 
-    Of region m to region n: log(abs(x_m - x_n) / w_m), log(abs(y_m - y_n) / h_m), log(w_m / w_n), log(h_m / h_n), with
-    x, y the centres, w, h the sizes with both border pixels counted, and a distance of at least 1e-3 of the size.
+    For region m and region n that is log(abs(x_m - x_n) / w_m), log(abs(y_m - y_n) / h_m), log(w_m / w_n) and
+    log(h_m / h_n). Here x, y are the centres and w, h the sizes, with both border pixels counted. A distance is at least
+    1e-3 of the size.
+
+    Args:
+        boxes: Corners x1, y1, x2, y2 of the regions in pixels, ``(B, N, 4)``.
     """
     first, last = boxes.chunk(2, dim=-1)
     centre, size = (first + last) / 2, last - first + 1

@@ -1,8 +1,10 @@
 """The command line: train and evaluate an architecture file; a user's mistake is one line and exit code 2."""
 
+import inspect
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,17 @@ def test_help_fits_a_screen_and_actions_exclude_each_other():
     both = ["launch.py", "--train", "a", "--val", "b"]
     refused = subprocess.run([sys.executable, *both], cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2 and "not allowed with" in refused.stderr
+
+
+@pytest.mark.parametrize("action", [launch.SEARCH, *launch.ACTIONS], ids=lambda action: action.name)
+def test_an_action_takes_what_is_declared(action):
+    """``run`` takes a console, the value of the flag if there is one, and the declared options by their names."""
+    parameters = inspect.signature(import_module(f"experiment.actions.{action.name}").run).parameters.values()
+    by_name = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
+    assert by_name.keys() == set(action.options)
+    assert {name for name, each in by_name.items() if each.default is each.empty} >= set(action.needs)
+    has_value = action is not launch.SEARCH and action.argument.get("action") != "store_true"
+    assert len(parameters) - len(by_name) == 1 + has_value
 
 
 def test_an_interrupted_action_says_whether_it_resumes(monkeypatch):

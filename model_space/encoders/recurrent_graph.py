@@ -74,7 +74,8 @@ class Replayed(torch.autograd.Function):
 
 
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Captured]] = weakref.WeakKeyDictionary()
-"""by the module that asks: beside it and not in it, since a graph can be neither copied nor saved"""
+"""What is captured for each module. It is beside the module and not in it, since a graph can be neither copied nor
+saved."""
 
 
 def replayed(owner: nn.Module, plan: Plan, *tensors: Tensor) -> Tensor:

@@ -311,7 +311,7 @@ def plain_attention(
     heads: int,
     p: float,
 ) -> Tensor:
-    """:func:`attention` in its plain form."""
+    """Computes :func:`attention` in its plain form."""
 
     def split(features: Tensor) -> Tensor:  # (B, N, hidden) -> (B, heads, N, hidden / heads)
         return features.unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -196,5 +196,5 @@ def channel_dropout(x: Tensor, p: float) -> Tensor:
 
 
 def plain_channel_dropout(x: Tensor, p: float) -> Tensor:
-    """:func:`channel_dropout` in its plain form."""
+    """Computes :func:`channel_dropout` in its plain form."""
     return x * functional.dropout(x.new_ones(*x.shape[:-2], 1, x.size(-1)), p)

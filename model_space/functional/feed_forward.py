@@ -94,6 +94,6 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, p: float, resid
 
 
 def plain_feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear, p: float, residual: bool) -> Tensor:
-    """:func:`feed_forward` in its plain form."""
+    """Computes :func:`feed_forward` in its plain form."""
     output = second(functional.dropout(first(x).relu(), p))
     return x + functional.dropout(output, p) if residual else output

@@ -54,5 +54,5 @@ def std_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
 
 
 def plain_std_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """:func:`std_layer_norm` in its plain form."""
+    """Computes :func:`std_layer_norm` in its plain form."""
     return weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + eps) + bias
