@@ -198,8 +198,8 @@ def relative_geometry(boxes: Tensor) -> Tensor:
     """Returns how each region lies to each other, ``(B, N, N, 4)``, as MMnasNet has it.
 
     For region m and region n that is log(abs(x_m - x_n) / w_m), log(abs(y_m - y_n) / h_m), log(w_m / w_n) and
-    log(h_m / h_n). Here x, y are the centres and w, h the sizes, with both border pixels counted. A distance is at least
-    1e-3 of the size.
+    log(h_m / h_n). Here x, y are the centres and w, h the sizes, with both border pixels counted. A distance is at
+    least 1e-3 of the size.
 
     Args:
         boxes: Corners x1, y1, x2, y2 of the regions in pixels, ``(B, N, 4)``.
