@@ -9,7 +9,7 @@ from experiment.settings import Settings
 from model_space.errors import InputError
 from model_space.network import Network
 from model_space.published.checkpoints import data_sizes, is_published, published_network
-from trainer.callbacks import load_checkpoint
+from trainer.callbacks.checkpoint import load_checkpoint
 from trainer.data.splits import load_vocabulary, make_data
 from trainer.data.vocabulary import Vocabulary
 from trainer.train import trained_network

@@ -14,14 +14,17 @@ from torch.utils.data import DataLoader
 
 from model_space.architecture import Architecture, Space
 from model_space.errors import InputError
-from trainer.callbacks import CHECKPOINT, Checkpoints, Curve, Epoch, Resume, WholeCheckpointIO, same_run
+from trainer.callbacks.checkpoint import CHECKPOINT, Checkpoints, WholeCheckpointIO
+from trainer.callbacks.curve import Curve, Epoch
+from trainer.callbacks.loss_monitor import LossMonitor
+from trainer.callbacks.resume import Resume
+from trainer.callbacks.run_folder import same_run
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader, sampler_of
 from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import VQAModule
 from trainer.processes import Processes, Unwrapped
-from trainer.progress import LossMonitor
 from trainer.strategy import SearchSettings
 from trainer.supernet.choices import at_sample, entropy
 

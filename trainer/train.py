@@ -12,16 +12,13 @@ from pytorch_lightning.callbacks import Callback
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.network import Network
-from trainer.callbacks import (
-    CHECKPOINT,
-    Checkpoints,
-    Curve,
-    Epoch,
-    Resume,
-    WholeCheckpointIO,
-    load_checkpoint,
-    same_run,
-)
+from trainer.callbacks.checkpoint import CHECKPOINT, Checkpoints, WholeCheckpointIO, load_checkpoint
+from trainer.callbacks.curve import Curve, Epoch
+from trainer.callbacks.loss_monitor import LossMonitor
+from trainer.callbacks.progress_bar import ProgressBar
+from trainer.callbacks.resume import Resume
+from trainer.callbacks.run_folder import same_run
+from trainer.callbacks.tensorboard import TensorBoard
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vocabulary import Vocabulary
@@ -29,7 +26,6 @@ from trainer.data.vqa import loader, sampler_of
 from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import VQAModule
 from trainer.processes import Processes
-from trainer.progress import Bar, Board, LossMonitor
 from trainer.settings import WARMUP, LoopSettings
 
 
@@ -100,7 +96,7 @@ def train(
         Resume([sampler_of(batches)]),
         monitor,
         curve,
-        Board(folder, monitor, curve),
+        TensorBoard(folder, monitor, curve),
         SelfContained(architecture, data.vocabulary),
         Checkpoints(folder, settings.checkpoint_minutes),
     ]
@@ -108,7 +104,7 @@ def train(
         max_epochs=settings.epochs,
         limit_train_batches=steps * settings.accumulate,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=[*callbacks, Bar(monitor)] if progress_bar else callbacks,
+        callbacks=[*callbacks, ProgressBar(monitor)] if progress_bar else callbacks,
         plugins=[WholeCheckpointIO()],
         precision=settings.precision,
         gradient_clip_val=settings.clip,

@@ -18,7 +18,7 @@ from experiment.results.report import Evaluated, save, table, verdict
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
-from trainer.callbacks import read_curve
+from trainer.callbacks.curve import read_curve
 from trainer.data.questions import read_annotations
 from trainer.data.splits import make_data
 from trainer.data.vectors import load_pipeline

@@ -118,7 +118,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         from experiment.manager.processes import others
         from experiment.results.ranking import unmoved
         from experiment.settings import read_settings
-        from trainer.callbacks import read_curve
+        from trainer.callbacks.curve import read_curve
         from trainer.data.splits import load_data
         from trainer.search import search as one_shot_search
 

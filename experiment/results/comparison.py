@@ -16,7 +16,7 @@ from model_space.architecture import Architecture
 from model_space.encoders.lstm import LSTMSettings
 from model_space.files import write_text
 from model_space.spaces.mcan import MCANSettings
-from trainer.callbacks import Epoch, read_curve
+from trainer.callbacks.curve import Epoch, read_curve
 from trainer.data.splits import Data, load_data, load_split
 from trainer.evaluation.evaluate import evaluate
 from trainer.train import load_trained, train

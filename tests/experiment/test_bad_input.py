@@ -18,7 +18,7 @@ from model_space.architecture import Architecture
 from model_space.errors import InputError
 from tests.helpers.official import write_official
 from tests.helpers.paths import ROOT
-from trainer.callbacks import load_checkpoint
+from trainer.callbacks.checkpoint import load_checkpoint
 from trainer.data.splits import load_data
 
 CONSOLE = Console(quiet=True)

@@ -10,7 +10,8 @@ from model_space.architecture import Architecture
 from model_space.sizes import NO_DATA, DataSizes
 from tests.helpers.official import write_official
 from tests.helpers.paths import ROOT
-from trainer.callbacks import load_checkpoint, read_curve
+from trainer.callbacks.checkpoint import load_checkpoint
+from trainer.callbacks.curve import read_curve
 from trainer.data.splits import load_data
 from trainer.search import search
 from trainer.train import train

@@ -23,7 +23,9 @@ from model_space.spaces.stacked import StackedSettings
 from tests.helpers.searching import search_settings
 from tests.helpers.tiny import tiny_network
 from tests.helpers.tiny_vqa import write_split
-from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint, read_curve
+from trainer.callbacks.checkpoint import CHECKPOINT, load_checkpoint
+from trainer.callbacks.curve import read_curve
+from trainer.callbacks.resume import Resume
 from trainer.data.settings import DataSettings, SplitSettings
 from trainer.data.splits import Data, load_data
 from trainer.search import search

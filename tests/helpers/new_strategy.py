@@ -16,7 +16,7 @@ from tests.helpers.searching import Killed, ignore, killed_at
 from tests.helpers.tiny import tiny_batch
 from tests.helpers.tiny_vqa import tiny_splits
 from tests.helpers.trained import settings_file
-from trainer.callbacks import read_curve
+from trainer.callbacks.curve import read_curve
 from trainer.data.splits import load_data
 from trainer.search import search
 

@@ -13,7 +13,8 @@ from model_space.encoders.recurrent import RecurrentSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.searching import search_settings
 from tests.helpers.tiny import tiny_space
-from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint
+from trainer.callbacks.checkpoint import CHECKPOINT, load_checkpoint
+from trainer.callbacks.resume import Resume
 from trainer.data.settings import DataSettings
 from trainer.data.splits import Data, load_data
 from trainer.search import search

@@ -12,7 +12,8 @@ from model_space.spaces.stacked import StackedSettings
 from tests.helpers.searching import Killed, ignore, killed_at, short_search
 from tests.helpers.supernets import FORMS, loss_of, supernet_of
 from tests.helpers.tiny import space_of, tiny_batch
-from trainer.callbacks import load_checkpoint, read_curve
+from trainer.callbacks.checkpoint import load_checkpoint
+from trainer.callbacks.curve import read_curve
 from trainer.search import search, training_batches
 from trainer.supernet.choices import architecture_parameter, weighting
 

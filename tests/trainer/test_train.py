@@ -10,7 +10,8 @@ from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.tiny import tiny_space
-from trainer.callbacks import load_checkpoint, read_curve
+from trainer.callbacks.checkpoint import load_checkpoint
+from trainer.callbacks.curve import read_curve
 from trainer.data.splits import load_data, load_split
 from trainer.evaluation.evaluate import answers, evaluate, mean_soft_accuracy
 from trainer.settings import LoopSettings

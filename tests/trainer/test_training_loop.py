@@ -19,8 +19,10 @@ from tests.helpers.processes import training
 from tests.helpers.running import run
 from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of, tiny_space
-from trainer import progress
-from trainer.callbacks import CHECKPOINT, Resume, load_checkpoint, read_curve
+from trainer.callbacks import loss_monitor, progress_bar
+from trainer.callbacks.checkpoint import CHECKPOINT, load_checkpoint
+from trainer.callbacks.curve import read_curve
+from trainer.callbacks.resume import Resume
 from trainer.data.batches import ShuffledBatches
 from trainer.data.splits import load_data
 from trainer.module import VQAModule
@@ -204,8 +206,8 @@ def test_a_search_stops_likewise(tiny_data, tmp_path, strategy):
 
 
 def test_where_steps_are_slow_each_is_seen(tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "SECONDS", 0.0)
-    monkeypatch.setattr(progress, "BAR_SECONDS", 0.0)
+    monkeypatch.setattr(loss_monitor, "SECONDS", 0.0)
+    monkeypatch.setattr(progress_bar, "BAR_SECONDS", 0.0)
     train(tiny_data, MCAN, settings(epochs=1, steps_per_epoch=3, batch_size=8), tmp_path, progress_bar=True)
     said = capsys.readouterr()
     for step in (1, 2, 3):  # fewer than are read together where steps are fast

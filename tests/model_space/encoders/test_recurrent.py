@@ -17,7 +17,8 @@ from tests.helpers.paths import DIGITS, ROOT
 from tests.helpers.searching import Killed, ignore, killed_at, short_search
 from tests.helpers.supernets import STRATEGIES, loss_of, supernet_of, weights_at
 from tests.helpers.tiny import space_of, tiny_batch, tiny_network, tiny_space
-from trainer.callbacks import load_checkpoint, read_curve
+from trainer.callbacks.checkpoint import load_checkpoint
+from trainer.callbacks.curve import read_curve
 from trainer.search import search
 from trainer.supernet.choices import (
     OneHot,

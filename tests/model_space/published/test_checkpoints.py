@@ -19,7 +19,7 @@ from tests.helpers import reference
 from tests.helpers.reference import mcan_like, mmnas_like, names_at, save_published, weights_of
 from tests.helpers.running import launch
 from tests.helpers.tiny import tiny_network
-from trainer.callbacks import load_checkpoint
+from trainer.callbacks.checkpoint import load_checkpoint
 
 
 def mcan() -> tuple[dict, Architecture]:

@@ -15,7 +15,7 @@ from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.searching import search_settings
 from tests.helpers.tiny import tiny_space
-from trainer.callbacks import load_checkpoint
+from trainer.callbacks.checkpoint import load_checkpoint
 from trainer.data.splits import load_data
 from trainer.data.vectors import start_embedding, word_vectors
 from trainer.data.vocabulary import Vocabulary

@@ -24,7 +24,10 @@ from tests.helpers.processes import SEARCHES, SPACE, cut_and_resumed, searching
 from tests.helpers.running import run
 from tests.helpers.searching import search_settings
 from tests.helpers.tiny import space_of, tiny_network
-from trainer.callbacks import CHECKPOINT, RUN, Resume, load_checkpoint, read_curve
+from trainer.callbacks.checkpoint import CHECKPOINT, load_checkpoint
+from trainer.callbacks.curve import read_curve
+from trainer.callbacks.resume import Resume
+from trainer.callbacks.run_folder import RUN
 from trainer.data.splits import load_data
 from trainer.search import run as run_search
 from trainer.search import search
