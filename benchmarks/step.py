@@ -88,7 +88,7 @@ def set_balanced_sample(choices: list[tuple[int, OneHot, nn.Parameter]], shift: 
 
 @contextmanager
 def single_path() -> Iterator[None]:
-    with patch.object(SampledLayer, "others", False), patch.object(SampledInput, "others", False):
+    with patch.object(SampledLayer, "computes_others", False), patch.object(SampledInput, "computes_others", False):
         yield
 
 

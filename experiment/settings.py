@@ -41,7 +41,7 @@ class Settings(BaseModel):
         return search
 
     def space_for(self, data: DataSizes) -> Space:
-        """The space that they describe, for data of these sizes."""
+        """Returns the space that the settings describe, for data of these sizes."""
         return Space(backbone=self.space, encoder=self.encoder, network=self.network, data=data)
 
     def with_parameters(self, parameters: dict[str, Any], where: str = "trial") -> "Settings":

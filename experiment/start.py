@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Inside, and for what was made inside, Python does not look for cycles of objects that nothing refers to.
+    """Keeps Python from looking for cycles of objects that nothing refers to, as long as the block lasts.
 
     Imports and data make millions of objects that stay, and each search for such cycles would go through all of them.
     """

@@ -37,14 +37,14 @@ from trainer.supernet.choices import at_sample
 from trainer.train import TrainSettings
 
 LONGEST, USUAL, TIMES = 2, 3, 2
-"""steps of the longest images, the second of which is measured for its memory; numbers of regions of the steps that
-are timed, and how often each is: the fastest counts, since a machine may have other things to do too"""
+"""Number of steps of the longest images, of which the second is measured for its memory; numbers of regions of the
+steps that are timed; and how often each is timed. The fastest counts, since a machine may have other things to do."""
 STEPS = LONGEST + USUAL * TIMES
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How large questions and images are."""
+    """The sizes of questions and images."""
 
     sizes: DataSizes
     max_tokens: int = 14
@@ -52,14 +52,16 @@ class Shape:
     trim: bool = True
 
     def regions(self) -> list[int]:
-        """Of the images of each step, as many as the longest of them has."""
+        """The number of regions of the images of each step: that of the longest image."""
         usual = self.usual_regions if self.trim else [self.max_regions] * USUAL
         return [self.max_regions] * LONGEST + usual * TIMES
 
     @cached_property
     def usual_regions(self) -> list[int]:
-        """From the shortest third of images, the middle one and the longest; 10 to 100, with a mean of 37, if the
-        settings allow as many."""
+        """Numbers of regions: of the shortest third of images, of the middle third and of the longest.
+
+        They are 10 to 100, with a mean of 37, if the settings allow as many.
+        """
         drawn = 10 + np.random.default_rng(0).gamma(1.8, 16.0, 10_000)
         drawn = np.minimum(drawn[drawn < 101], self.max_regions)
         return [round(value) for value in np.quantile(drawn, [1 / 6, 1 / 2, 5 / 6])]
@@ -101,19 +103,19 @@ def made_up(shape: Shape, questions: int, regions: int) -> Batch:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of steps of so many questions."""
+    """What steps of a number of questions cost."""
 
     questions: int
     bytes: float
-    """at the peak: on a GPU of tensors, else of the whole process"""
+    """Bytes of memory at the peak: on a GPU those of tensors, else those of the whole process."""
     seconds: float
     forward_seconds: float
-    """without gradients, as in a validation"""
+    """Seconds of a forward pass without gradients, as in a validation."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of a step, as a line through what was measured."""
+class StepCost:
+    """What a step costs, by a line through what was measured of two sizes."""
 
     parameters: int
     small: Measured
@@ -135,14 +137,14 @@ class Cost:
 
 
 class Meter(Callback):
-    """Measures the steps of a loop."""
+    """A callback that measures the steps of a loop."""
 
     def __init__(self, shape: Shape, questions: int):
         self.shape, self.questions = shape, questions
         self.steps = 0
         self.times: list[float] = []
         self.validating: Callable[[Any], AbstractContextManager[object]] = lambda module: nullcontext()
-        """Within it the trained module is the network of a validation; a supernet is the network that it gives."""
+        """Within this block the trained module is the network of a validation: a supernet is its derived network."""
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -176,7 +178,7 @@ class Meter(Callback):
 
 
 def restart_peak() -> None:
-    """Forgets the memory that was needed so far."""
+    """Forgets how much memory was needed so far."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -185,20 +187,20 @@ def restart_peak() -> None:
 
 
 def peak() -> int:
-    """Bytes needed at most since then."""
+    """Returns the bytes that were needed at most since :func:`forget_peak`."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
 
 
 def now() -> float:
-    """Seconds, when the device has done all that it was given."""
+    """Returns the time in seconds, once the device has done all that it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], nn.Module]) -> Cost:
+def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], nn.Module]) -> StepCost:
     """Measures steps of two sizes, the larger a quarter of ``questions`` on a CPU and all that fit on a GPU.
 
     Raises:
@@ -216,7 +218,7 @@ def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], n
                 network = steps(shape, size, meter)
                 measured.append(meter.measured)
                 parameters = parameter_count(network)
-            return Cost(parameters, *measured)
+            return StepCost(parameters, *measured)
         except torch.OutOfMemoryError:
             if whole == 2:
                 raise InputError(
@@ -244,7 +246,7 @@ def search_steps(space: Space, settings: SearchSettings) -> Callable[[Shape, int
 
 
 def training_steps(architecture: Architecture, settings: TrainSettings) -> Callable[[Shape, int, Meter], nn.Module]:
-    """Takes the steps of a training; of accumulated gradients those of one part."""
+    """Returns a function that takes a few steps of a training; with accumulated gradients, of one micro-batch."""
 
     def steps(shape: Shape, questions: int, meter: Meter) -> nn.Module:
         module = VQAModule(LoopSettings(tf32=settings.tf32), steps_per_epoch=1)

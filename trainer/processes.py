@@ -12,7 +12,7 @@ from model_space.errors import InputError
 
 
 class Unwrapped(DDPStrategy):
-    """For a module that adds up the gradients of the processes itself, once all backward passes of its step are over.
+    """A strategy of Lightning's for a module that adds up the gradients of the processes itself, after its step.
 
     As where it is wrapped, all start with what the first one has.
     """
@@ -30,11 +30,11 @@ class Processes:
     rank: int = 0
     world_size: int = 1
     here: int = 1
-    """how many of them are on this machine"""
+    """Number of the processes that are on this machine."""
 
     @classmethod
     def of_torchrun(cls) -> Self:
-        """As the environment says that ``torchrun`` makes; without it, one alone."""
+        """Returns what the environment says that ``torchrun`` makes; without it, one process alone."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
         return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
@@ -43,7 +43,7 @@ class Processes:
         """Returns into how many micro-batches the questions of a step are divided, those of all processes together.
 
         Raises:
-            InputError: they cannot be.
+            InputError: The questions cannot be divided so.
         """
         count = accumulate * self.world_size
         if batch_size % count:
@@ -54,7 +54,7 @@ class Processes:
         return count
 
     def trainer_options(self, strategy: type[DDPStrategy] = DDPStrategy) -> dict[str, Any]:
-        """For Lightning's trainer."""
+        """Returns options of Lightning's trainer."""
         if self.world_size == 1:
             return {"devices": 1}
         return {

@@ -47,8 +47,8 @@ from trainer.strategy import SearchSettings
 from trainer.supernet.choices import architecture_parameters, mixed_modules, weighting
 
 WARM_UP, TIMED, RECORDED = 3, 6, 6
-"""steps that are left out, that are timed without the profiler, and that are recorded; one more, between the last two,
-is left out, in which the profiler warms up"""
+"""Numbers of steps that are left out, that are timed without the profiler, and that are recorded. Between the last two
+there is one more, in which the profiler warms up."""
 
 LOADING = "loading a batch"
 ENCODER = "question encoder"
@@ -72,7 +72,7 @@ PARTS: dict[type[nn.Module], str] = {
     StdLayerNorm: "norms of cells and head",
     nn.LayerNorm: "norms of cells and head",
 }
-"""modules that are a part of their own, with all that is in them"""
+"""Modules that are a part of their own, with all that is in them."""
 
 MATRIX, ATTENTION, LSTM, DROPOUT = "matrix products", "fused attention", "fused LSTM", "dropout"
 OTHER, PYTHON = "other operations", "Python and autograd, between operations"
@@ -101,27 +101,27 @@ KINDS = {
     "aten::index_fill_": DROPOUT,
     "aten::index_copy_": DROPOUT,
 }
-"""operations by name, with what they call; all others are other"""
+"""The kind of an operation by its name; it is also the kind of what the operation calls. Others are ``OTHER``."""
 
 HOST = ("cpu_op", "user_annotation", "cuda_runtime", "cuda_driver")
 DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
-"""categories of a trace's events: on a thread of the CPU, and on a GPU"""
+"""Categories of the events of a trace: on a thread of the CPU, and on a GPU."""
 
 STEP, RANGE = "step", "part: "
-"""names of ranges in the trace"""
+"""Names of ranges in the trace."""
 
 
 @dataclass
-class Cost:
+class PartTime:
     """What one part costs in a step, in milliseconds."""
 
     forward: float = 0.0
     backward: float = 0.0
     not_chosen: float = 0.0
-    """its calls within the backward pass: candidates that were not chosen"""
+    """Time of its calls within the backward pass: candidates that were not chosen."""
     calls: float = 0.0
     host: float = 0.0
-    """what Python and the CPU took for it; on a CPU the sum of the three times"""
+    """Time that Python and the CPU took for it. On a CPU it is the sum of the three times."""
 
     @property
     def total(self) -> float:
@@ -130,22 +130,22 @@ class Cost:
 
 @dataclass
 class Profile:
-    """Times in milliseconds a step."""
+    """What was measured of a step; times are in milliseconds."""
 
-    parts: dict[str, Cost]
-    """all of a step, by part; on a GPU all in which the device was busy"""
+    parts: dict[str, PartTime]
+    """The time of a step by part; on a GPU the time in which the device was busy."""
     kinds: dict[str, float]
-    """the same, by kind of operation"""
+    """The same time by kind of operation."""
     recorded: float
-    """duration of a step under the profiler"""
+    """Duration of a step under the profiler."""
     step: float
-    """duration of a step without it"""
+    """Duration of a step without the profiler."""
     padding: float
-    """which share of the regions' places was padding"""
+    """Share of the places of regions that was padding."""
     device: str
     trace: Path
     idle: float = 0.0
-    """how long a GPU waited for Python"""
+    """Time in which a GPU waited for Python."""
 
 
 def profile(data: Data, space: Space, settings: SearchSettings, folder: Path) -> Profile:
@@ -178,14 +178,17 @@ def profile(data: Data, space: Space, settings: SearchSettings, folder: Path) ->
 
 
 class Recorder(Callback):
-    """Warms up, times, records, and ends the loop. A step is what lies between the ends of two batches."""
+    """A callback that warms up, times, records, and ends the loop.
+
+    A step is what lies between the ends of two batches.
+    """
 
     def __init__(self) -> None:
         self.steps = 0
         self.masks: list[Tensor] = []
         self.ranges = ExitStack()
         self.range: record_function
-        """The range of the step that is being recorded."""
+        """Opens the range of the step that is being recorded."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.device = pl_module.device
@@ -225,14 +228,14 @@ class Recorder(Callback):
             self.range.__enter__()
 
     def now(self) -> float:
-        """Seconds, when the device has done all that it was given."""
+        """Returns the time in seconds, once the device has done all that it was given."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
         return perf_counter()
 
 
 def batches(batch: Any) -> Iterator[Batch]:
-    """The batches of a step: one, or by name those of the weights and of the architecture."""
+    """Returns the batches of a step: one, or, by name, those of the weights and of the architecture."""
     if isinstance(batch, Batch):
         yield batch
     else:
@@ -242,7 +245,7 @@ def batches(batch: Any) -> Iterator[Batch]:
 
 @contextmanager
 def ranges(trainer: pl.Trainer, pl_module: BaseOneShotLightningModule) -> Iterator[None]:
-    """Inside, each part of a step is a range in the trace."""
+    """Makes each part of a step a range in the trace, as long as the block lasts."""
     with ExitStack() as stack:
 
         def record_call(owner: Any, method: str, part: str) -> None:
@@ -290,7 +293,7 @@ def ranges(trainer: pl.Trainer, pl_module: BaseOneShotLightningModule) -> Iterat
 
 
 def parts(network: Network) -> Iterator[tuple[nn.Module, str]]:
-    """The parts of a network or supernet, each with its name."""
+    """Yields the parts of a network or supernet, each with its name."""
     yield network.image_projection, "image projection"
     yield network.classifier, "classifier"
     yield network.backbone, CELLS
@@ -307,11 +310,11 @@ def outermost(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 
 @dataclass
 class Place:
-    """Where a moment of the trace belongs."""
+    """What a moment of the trace belongs to."""
 
     part: str
     phase: str
-    """a time of :class:`Cost`"""
+    """The name of a time of :class:`PartTime`."""
     kind: str | None
 
 
@@ -325,15 +328,15 @@ class Event:
     thread: int
     numbers: dict[str, Any]
     own: float
-    """microseconds in which nothing else was open within"""
+    """Microseconds in which nothing inside of it was open."""
     kernels: float = 0.0
-    """microseconds of the kernels that it launched itself"""
+    """Microseconds of the kernels that it launched itself."""
     parent: "Event | None" = None
     place: Place | None = None
 
 
 def read_trace(path: Path) -> list[Event]:
-    """The events of a Chrome trace by their start, each knowing the one in which it is."""
+    """Returns the events of a Chrome trace by their start. Each knows the event in which it is."""
     content = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
     content.sort(key=lambda event: (event["ts"], -event["dur"]))
     events: list[Event] = []
@@ -359,7 +362,7 @@ def read_trace(path: Path) -> list[Event]:
     return events
 
 
-def attribute(events: list[Event], steps: int, on_device: bool) -> tuple[dict[str, Cost], dict[str, float]]:
+def attribute(events: list[Event], steps: int, on_device: bool) -> tuple[dict[str, PartTime], dict[str, float]]:
     """Shares the time of recorded steps out.
 
     Args:
@@ -371,9 +374,9 @@ def attribute(events: list[Event], steps: int, on_device: bool) -> tuple[dict[st
         Parts and kinds of operations, in milliseconds a step.
     """
     forward: dict[int, Place] = {}
-    """by sequence number"""
+    """By sequence number."""
     last_backward = Place(REST, "backward", None)
-    costs: dict[str, Cost] = defaultdict(Cost)
+    costs: dict[str, PartTime] = defaultdict(PartTime)
     kinds: dict[str, float] = defaultdict(float)
     for event in dropwhile(lambda event: event.name != STEP, events):
         around = event.parent.place if event.parent else None

@@ -41,7 +41,7 @@ class TrainSettings(LoopSettings):
 
 
 class SelfContained(Callback):
-    """Puts into each checkpoint what it takes to use it: the architecture and the vocabulary."""
+    """Puts into each checkpoint what is needed to use it: the architecture and the vocabulary."""
 
     def __init__(self, architecture: Architecture, vocabulary: Vocabulary):
         self.contents = {"architecture": architecture.to_json(), "vocabulary": vocabulary.to_dict()}
@@ -60,7 +60,7 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     progress_bar: bool = False,
 ) -> Path:
-    """Trains, with checkpoints; where ``folder`` holds the checkpoint of such a run, goes on from it.
+    """Trains, with checkpoints; where ``folder`` holds the checkpoint of such a run, resumes it.
 
     The architecture is taken as it is; what the data fixes (feature width, words, answers) is taken from the data.
     Started by ``torchrun``, each process has its share of every batch, and the first one validates and writes.
@@ -69,7 +69,7 @@ def train(
         The checkpoint of the last epoch.
 
     Raises:
-        InputError: the folder holds another run, a batch cannot be divided, a loss is not finite.
+        InputError: The folder holds another run, a batch cannot be divided, or a loss is not finite.
     """
     architecture = architecture.for_data(data.sizes)
     run = {"space": architecture.space.model_dump(mode="json"), "choices": architecture.choices}
@@ -123,10 +123,10 @@ def train(
 
 
 def load_trained(path: Path) -> tuple[Network, Vocabulary, Architecture]:
-    """The network of a checkpoint, with the words and answers that it knows.
+    """Returns the network of a checkpoint, the words and answers that it knows, and its architecture.
 
     Raises:
-        InputError: not a checkpoint of a trained architecture.
+        InputError: The file is not a checkpoint of a trained architecture.
     """
     return trained_network(load_checkpoint(path), str(path))
 

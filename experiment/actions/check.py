@@ -21,7 +21,7 @@ from trainer.data.vectors import check_width
 from trainer.data.vocabulary import FIRST_WORDS, Vocabulary, tokenise
 
 WELL, WORTH_A_LOOK, STOPS = 0, 1, 2
-"""exit codes"""
+"""Exit codes."""
 
 
 class Rate(ProgressColumn):
@@ -90,7 +90,7 @@ def splits_table(splits: Collection[SplitReport]) -> Table:
 
 
 def words_table(report: Report, vocabulary: Vocabulary, max_tokens: int) -> Table:
-    """What the vocabulary knows of each split."""
+    """Returns a table of what the vocabulary knows of each split."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("split", "unknown words, %", "longest question", f"cut to {max_tokens}", "known answers, %"):
         table.add_column(title, justify="left" if title == "split" else "right", no_wrap=True)
@@ -112,7 +112,7 @@ def words_table(report: Report, vocabulary: Vocabulary, max_tokens: int) -> Tabl
 
 
 def words_lines(report: Report, vocabulary: Vocabulary, data: DataSettings) -> list[str]:
-    """Where words, answers and vectors come from, and how many there are."""
+    """Returns lines on where words, answers and vectors come from, and how many there are."""
     answers = data.vocabulary or data.answers or f"those to {data.min_answer_count} training questions or more"
     vectors = report.word_vectors or ("see below" if data.word_vectors else "none, learned from scratch")
     words = len(vocabulary.words) - len(FIRST_WORDS)

@@ -1,4 +1,4 @@
-"""A checkpoint's network as an ONNX file, which needs neither this package nor torch."""
+"""``launch.py --export-onnx``: a network as an ONNX file, which needs neither this package nor torch."""
 
 import json
 import logging
@@ -20,10 +20,10 @@ from model_space.onnx_form import INPUTS, OPSET, OUTPUT, onnx_form
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXPORTED = (3, 7, 5)
-"""questions, regions, words of the batch that torch follows through the network"""
+"""Numbers of questions, regions and words of the batch that torch follows through the network."""
 CHECKED = ((3, 7, 5), (1, 1, 1), (1, 36, 14), (4, 100, 14), (2, 1, 30))
 TOLERANCE = 1e-4
-"""of the largest logit, or of 1"""
+"""The largest difference that is allowed, as a share of the largest logit, or of 1."""
 
 
 def run(console: Console, checkpoint_and_file: list[Path], *, settings: Path, architecture: Path | None = None) -> None:
@@ -80,7 +80,7 @@ def write(network: Network, metadata: dict[str, str], file: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporter's notes on itself."""
+    """Silences the notes of the exporter on itself, as long as the block lasts."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -96,7 +96,7 @@ def dynamic_shapes() -> tuple[dict[int, torch.export.Dim], ...]:
 
 
 def random_batch(network: Network, questions: int, regions: int, words: int) -> list[Tensor]:
-    """What a network takes, in the order of ``INPUTS``; all but the first row are padded at random."""
+    """Returns the inputs of a network in the order of ``INPUTS``. All rows but the first are padded at random."""
 
     def mask(positions: int) -> Tensor:
         real = torch.randint(1, positions + 1, (questions, 1))
@@ -114,7 +114,7 @@ def random_batch(network: Network, questions: int, regions: int, words: int) -> 
 
 @torch.inference_mode()
 def difference(file: Path, network: Network, sizes: tuple[int, int, int]) -> tuple[float, float]:
-    """The largest difference between onnxruntime's and torch's logits, and the largest that rounding explains."""
+    """Returns the largest difference between the logits of onnxruntime and torch, and the largest that is allowed."""
     import onnxruntime
 
     batch = random_batch(network, *sizes)

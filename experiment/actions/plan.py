@@ -1,6 +1,8 @@
-"""What these settings will take on this machine, before hours are spent: parameters, memory, disk, time; what does not
-fit, and what to change. Needs no data: what is not there, nor made first as the embedded data is, is taken to be as
-VQA-v2 has it."""
+"""``launch.py --plan``: what the settings will take on this machine, before hours are spent.
+
+It tells parameters, memory, disk and time, what does not fit, and what to change. It needs no data: what is not there,
+and is not made first as the embedded data is, is taken to be as VQA-v2 has it.
+"""
 
 import os
 import shutil
@@ -18,7 +20,7 @@ from rich.table import Table
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.sizes import NO_DATA, DataSizes
-from trainer.cost import Cost, Shape, measure, search_steps, training_steps
+from trainer.cost import Shape, StepCost, measure, search_steps, training_steps
 from trainer.data.features.npz import read_npz
 from trainer.data.features.packed import open_packed
 from trainer.data.features.paths import packed_path
@@ -35,15 +37,15 @@ OFFICIAL = {
     "test2015": (447_793, 81_434),
     "VG_questions": (485_000, 108_077),
 }
-"""part of a file's name → questions and images of VQA-v2 (https://visualqa.org/download.html), and about those of
-Visual Genome as mcan-vqa has it"""
+"""Part of a file's name → numbers of questions and images of VQA-v2 (https://visualqa.org/download.html), and, roughly,
+of Visual Genome as mcan-vqa has it."""
 
 ASSUMED = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3_129)
 MEAN_REGIONS = 37
 READING = 4_000
-"""bytes of a question with its ten answers while its files are read: those of Python's dictionaries"""
+"""Bytes of a question with its ten answers while its files are read: those of Python's dictionaries."""
 CHECKPOINT = 3 * 4
-"""bytes of a weight with its two moments"""
+"""Bytes of a weight with its two moments."""
 
 GB = 1e9
 
@@ -54,20 +56,20 @@ class Split:
     questions: int
     images: int
     counted: bool
-    """in its files; else they are not there"""
+    """Whether the numbers were counted in its files; else the files are not there."""
     unpacked: frozenset[Path]
-    """where its features are that are not packed yet"""
+    """Where those of its features are that are not packed yet."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """In bytes."""
+    """How much of memory or disk is needed, and how much there is, in bytes."""
 
     of: str
     needed: float
     there: float
     change: str
-    """what helps where it is more than there is"""
+    """What helps if more is needed than there is."""
 
     @property
     def misfit(self) -> str | None:
@@ -120,7 +122,7 @@ def run(console: Console, settings: Path) -> None:
 
 
 def sized(split: SplitSettings) -> Split:
-    """How many questions and images a split has: counted, or else the official numbers of a file of its name."""
+    """Returns the numbers of questions and images of a split: counted, or the official ones of a file of its name."""
     path = split.questions
     unpacked = frozenset(each for each in split.feature_paths if not packed_path(each).is_file())
     if path.exists():
@@ -132,12 +134,12 @@ def sized(split: SplitSettings) -> Split:
 
 
 def short(path: Path) -> str:
-    """The name of a file of questions without what is in each of them."""
+    """Returns the name of a file of questions, without the words that all such names have."""
     return path.stem.removeprefix("v2_OpenEnded_mscoco_").removesuffix("_questions")
 
 
 def sizes_of(settings: Settings) -> DataSizes:
-    """With the width of the features that are there, if any are."""
+    """Returns the sizes of the data, with the width of the features that are there, if any are."""
     for path in settings.data.val.feature_paths:
         if packed_path(path).is_file():
             width = open_packed(packed_path(path))[0].feature_size
@@ -149,8 +151,8 @@ def sizes_of(settings: Settings) -> DataSizes:
     return ASSUMED
 
 
-def costs_table(settings: Settings, costs: dict[str, Cost], questions: int, validated: int) -> Table:
-    """A column for the training, and one for the search if there is one."""
+def costs_table(settings: Settings, costs: dict[str, StepCost], questions: int, validated: int) -> Table:
+    """Returns a table with a column for the training, and one for the search if there is one."""
     columns = {name: rows(settings, name, cost, questions, validated) for name, cost in costs.items()}
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
@@ -162,7 +164,7 @@ def costs_table(settings: Settings, costs: dict[str, Cost], questions: int, vali
     return table
 
 
-def rows(settings: Settings, name: str, cost: Cost, questions: int, validated: int) -> dict[str, str]:
+def rows(settings: Settings, name: str, cost: StepCost, questions: int, validated: int) -> dict[str, str]:
     section = section_of(settings, name)
     parts = section.accumulate
     if isinstance(section, BiLevelSettings):
@@ -188,13 +190,13 @@ def section_of(settings: Settings, name: str) -> SearchSettings | TrainSettings:
 
 
 def share_of(settings: Settings, name: str) -> int:
-    """Questions of a step on one device. On a CPU the processes of a search share one."""
+    """Returns the questions of a step on one device. On a CPU the processes of a search share one device."""
     devices = settings.search.processes if name == "search" and torch.cuda.is_available() else 1
     return max(1, section_of(settings, name).batch_size // devices)
 
 
 def part_of(settings: Settings, name: str) -> int:
-    """Of them, those that are computed at once."""
+    """Returns the questions of a micro-batch on one device."""
     return max(1, share_of(settings, name) // section_of(settings, name).accumulate)
 
 
@@ -210,12 +212,12 @@ def splits_table(splits: Iterable[Split], sizes: DataSizes) -> Table:
 
 
 def packed(split: Split, sizes: DataSizes) -> float:
-    """Bytes of a split's features in float16, if an image has as many regions as bottom-up features have on average."""
+    """Returns the bytes of a split's features in float16, with the mean number of regions of bottom-up features."""
     return split.images * MEAN_REGIONS * 2 * sizes.feature_size
 
 
 def to_pack(splits: Iterable[Split], sizes: DataSizes) -> float:
-    """Bytes that all features take which are not packed yet; those that several splits share are counted once."""
+    """Returns the bytes of all features that are not packed yet; those that several splits share are counted once."""
     total = 0.0
     counted: frozenset[Path] = frozenset()
     for split in sorted(splits, key=lambda split: len(split.unpacked)):  # Visual Genome's are those of two others
@@ -226,9 +228,9 @@ def to_pack(splits: Iterable[Split], sizes: DataSizes) -> float:
 
 
 def needs(
-    settings: Settings, costs: dict[str, Cost], splits: dict[SplitSettings, Split], sizes: DataSizes
+    settings: Settings, costs: dict[str, StepCost], splits: dict[SplitSettings, Split], sizes: DataSizes
 ) -> list[Need]:
-    """Of memory and disk; of the disk as if all features were to be packed."""
+    """Returns the needs of memory and disk, as if all features were to be packed."""
     found = []
     for name, cost in costs.items():
         need = cost.bytes(part_of(settings, name))
@@ -259,8 +261,8 @@ def needs(
     ]
 
 
-def less_memory(settings: Settings, name: str, cost: Cost) -> str:
-    """What to change so that a step fits."""
+def less_memory(settings: Settings, name: str, cost: StepCost) -> str:
+    """Returns what to change so that a step fits."""
     section, share = section_of(settings, name), share_of(settings, name)
     sizes = [size for size in range(share, 0, -1) if cost.bytes(size) <= memory_of_device()]
     if not sizes:
@@ -290,7 +292,7 @@ def existing(path: Path) -> Path:
 
 
 def memory_of_device() -> int:
-    """Bytes that a run can have: of the GPU all, of the host what is free."""
+    """Returns the bytes that a run can have: all of the GPU's, or what is free of the host's."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
     return psutil.virtual_memory().available
@@ -303,7 +305,7 @@ def device() -> str:
 
 
 def seconds(value: float) -> str:
-    """In words that fit a table."""
+    """Returns a duration in words that fit a table."""
     if value < 10:
         return f"{value:.2f} s"
     if value < 120:

@@ -66,7 +66,7 @@ ADVICE = {
         "than in proportion.",
     ),
 }
-"""what is large → from which share of a step on, in percent, and what can be done"""
+"""What is large → the share of a step in percent from which it is, and what can be done."""
 
 
 def run(console: Console, *, settings: Path) -> None:
@@ -90,7 +90,7 @@ def run(console: Console, *, settings: Path) -> None:
 
 
 def shares(profile: Profile) -> dict[str, float]:
-    """Percent of a recorded step by part, the largest first; on a GPU the time in which it was idle is one."""
+    """Returns the percentage of each part of a recorded step, the largest first. The idle time of a GPU is a part."""
     times = {part: cost.total for part, cost in profile.parts.items()}
     if profile.idle:
         times[IDLE] = profile.idle
@@ -99,7 +99,7 @@ def shares(profile: Profile) -> dict[str, float]:
 
 
 def parts_table(profile: Profile, settings: Settings) -> Table:
-    """A line a part, the costliest first; milliseconds a step, and the columns in which there is something."""
+    """Returns a table with a line for each part, the costliest first, in milliseconds; empty columns are left out."""
     search = settings.search
     overhead = profile.recorded / profile.step - 1
     caption = (
@@ -131,7 +131,7 @@ def parts_table(profile: Profile, settings: Settings) -> Table:
 
 
 def kinds_table(profile: Profile) -> Table:
-    """The same time by kind of operation."""
+    """Returns a table of the same time by kind of operation."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("kind of operation", no_wrap=True)
     for title in ("ms", "%"):
@@ -143,7 +143,7 @@ def kinds_table(profile: Profile) -> Table:
 
 
 def advice(profile: Profile, settings: Settings) -> list[str]:
-    """What the figures say to do, in one to three sentences, those of the largest shares."""
+    """Returns one to three sentences on what can be done about the largest shares."""
     share = shares(profile)
     total = sum(cost.total for cost in profile.parts.values()) + profile.idle
 

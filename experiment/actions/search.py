@@ -26,7 +26,7 @@ from trainer.evaluation.vqa_accuracy import Evaluator, most_frequent_answer, mos
 
 RESULTS = Path("results")
 SAID = {"loss": "loss", "temperature": "temp.", "entropy": "entropy"}
-"""of the last epoch, beside the accuracy: key → what the progress bar calls it, which must fit 80 columns"""
+"""What the progress bar shows of the last epoch beside the accuracy: key → a word that lets it fit 80 columns."""
 
 
 def run(console: Console, *, config: Path, port: int | None = None) -> None:
@@ -105,7 +105,7 @@ def progress_bars(console: Console) -> Progress:
 
 
 def says(curve: Sequence[dict[str, Any]], accuracy: str) -> str:
-    """What matters of the last epoch."""
+    """Returns what matters of the last epoch, in words for a progress bar."""
     if not curve:
         return "starting"
     last = curve[-1]
@@ -115,7 +115,7 @@ def says(curve: Sequence[dict[str, Any]], accuracy: str) -> str:
 
 
 def follow(console: Console, folder: Path) -> None:
-    """Shows the trials as they run; says at once why one fails."""
+    """Shows the trials as they run, and says at once why one fails."""
     tasks: dict[str, TaskID] = {}
     failed: set[str] = set()
     with progress_bars(console) as progress:

@@ -22,7 +22,7 @@ class Configuration:
 
     @property
     def settings_file(self) -> Path:
-        """The settings file of the trials: the last word of their command."""
+        """The settings file of the trials, which is the last word of their command."""
         return Path(shlex.split(self.content["trialCommand"])[-1])
 
     @property

@@ -32,29 +32,31 @@ from experiment.manager.records import ENDED, Experiment, Trial
 from model_space.errors import InputError
 
 FIRST_PORT = 8080
-"""NNI's own default"""
+"""The first port that is tried, which is NNI's default."""
 
 IDLE = 15
-"""seconds without a trial after which an experiment whose tuner has no more is over"""
+"""Seconds without a running trial after which an experiment is over whose tuner has no more parameters."""
 
 
 def start(configuration: Configuration, port: int | None = None) -> Path:
-    """Starts the experiment of a configuration file; returns its folder.
+    """Starts the experiment of a configuration and returns its folder.
 
     Args:
-        port: of the portal; None takes the first free one from 8080 on.
+        configuration: The experiment.
+        port: Port of the portal; None takes the first free one from 8080 on.
 
     Raises:
-        InputError: NNI is not there, the file is wrong, the port is in use.
-        SearchFailed: the manager did not come up.
+        InputError: NNI is not installed, the configuration is wrong, or the port is in use.
+        SearchFailed: The manager did not start.
     """
     return _launch(configuration.for_nni(), port, action="create")
 
 
 def resume(folder: Path, port: int | None = None) -> Path:
-    """Goes on with an experiment that was stopped or killed: interrupted trials run again, from their checkpoints.
+    """Resumes an experiment that was stopped or killed, and returns its folder.
 
-    So do failed ones, which ``nnictl resume`` would leave as they are. Raises as :func:`start` does.
+    Interrupted trials run again, from their checkpoints. So do failed ones, which ``nnictl resume`` would leave as they
+    are. It raises as :func:`start` does.
     """
     config = _recorded_config(folder)
     _repeat_failed(folder)
@@ -65,7 +67,7 @@ def follow(folder: Path) -> Iterator[Experiment]:
     """Yields what is recorded of a running experiment, twice a second until all its trials have ended.
 
     Raises:
-        SearchFailed: all trials failed, or the manager ended or reports an error.
+        SearchFailed: All trials failed, or the manager ended or reports an error.
     """
     manager = _process(folder)
     idle_since = math.inf
@@ -99,10 +101,11 @@ def follow(folder: Path) -> Iterator[Experiment]:
 def stop(folder: Path, patience: float = 60) -> None:
     """Ends the manager and all that it started; does nothing where it does not run.
 
-    What the trials have done stays; :func:`resume` goes on with it.
+    What the trials have done stays, and :func:`resume` continues it.
 
     Args:
-        patience: seconds after which processes that have not ended are killed.
+        folder: The folder of the experiment.
+        patience: Seconds after which processes that have not ended are killed.
     """
     manager = _process(folder)
     if manager is None:
@@ -120,7 +123,7 @@ def stop(folder: Path, patience: float = 60) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Stops the experiment when the block is left, however: at its end, on Ctrl-C, when this process is told to end."""
+    """Stops the experiment when the block is left: at its end, on Ctrl-C, or when this process is told to end."""
 
     def leave(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
@@ -135,13 +138,13 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def portal(folder: Path) -> str | None:
-    """The address of an experiment's web page; None where no manager runs."""
+    """Returns the address of the web page of an experiment; None where no manager runs."""
     manager = _process(folder)
     return f"http://127.0.0.1:{_argument(manager.cmdline(), '--port')}" if manager else None
 
 
 def reason(trial: Trial) -> str:
-    """Why a trial failed, in one line: its last error and the file that has the rest."""
+    """Returns in one line why a trial failed: its last error, and the file that has the rest."""
     log = trial.folder / "trial.stderr"
     text = log.read_text(errors="replace") if log.exists() else ""
     if trial.cancelled:
@@ -152,7 +155,7 @@ def reason(trial: Trial) -> str:
 
 
 def _last_error(text: str) -> str:
-    """The message of the last traceback, or the last line where there is none."""
+    """Returns the message of the last traceback, or the last line where there is none."""
     lines = [line for line in text.splitlines() if line.strip()]
     begin = max((n for n, line in enumerate(lines) if line.startswith("Traceback ")), default=None)
     if begin is not None:
@@ -163,12 +166,12 @@ def _last_error(text: str) -> str:
 
 
 def _log(folder: Path) -> Path:
-    """What the manager and the tuner printed."""
+    """Returns the file of what the manager and the tuner printed."""
     return folder / "log" / "nnictl_stderr.log"
 
 
 def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | None = None) -> Path:
-    """Starts NNI's manager for an experiment."""
+    """Starts NNI's manager for an experiment, and returns its folder."""
     if importlib.util.find_spec("nni_node") is None:
         raise InputError("NNI's manager is not installed: NNI has no package for this Python or this platform")
     experiment = NNIExperiment(config, id)
@@ -205,7 +208,7 @@ def _wait_for_manager(folder: Path, port: int, url_prefix: str | None = None) ->
 
 
 def _recorded_config(folder: Path) -> ExperimentConfig:
-    """The configuration with which an experiment was started that does not run now."""
+    """Returns the configuration with which an experiment was started that does not run now."""
     if address := portal(folder):
         raise InputError(f"experiment {folder.name} is running already: {address}")
     config = ExperimentConfig(**records.read(folder).config)
@@ -223,10 +226,10 @@ def _repeat_failed(folder: Path) -> None:
 
 
 def _free_port(port: int | None) -> int:
-    """The port that was asked for, or the first free one.
+    """Returns the port that was asked for, or the first free one.
 
     Raises:
-        InputError: it is in use.
+        InputError: The port is in use.
     """
     for candidate in [port] if port else range(FIRST_PORT, 2**16):
         with socket.socket() as probe:
@@ -242,9 +245,9 @@ def _free_port(port: int | None) -> int:
 
 
 def _process(folder: Path) -> psutil.Process | None:
-    """The manager of an experiment, if it runs."""
+    """Returns the process of the manager of an experiment; None where it does not run."""
     for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []  # none where the process is dead and not yet buried
+        words = process.info["cmdline"] or []  # none for a process that has ended, and whose parent has not taken note
         experiment = Path(_argument(words, "--experiments-directory"), _argument(words, "--experiment-id"))
         if words and experiment.resolve() == folder.resolve():
             return process
@@ -256,7 +259,7 @@ def _argument(words: list[str], name: str) -> str:
 
 
 def _status(manager: psutil.Process | None) -> dict | None:
-    """What a manager says of its state: status (NNI's word) and errors; None where it has ended."""
+    """Returns what a manager says of its state: its status, in NNI's word, and errors; None where it has ended."""
     if manager is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The tuner: every combination of the search space, once."""
+"""The tuner that gives out every combination of the search space once."""
 
 import os
 from pathlib import Path

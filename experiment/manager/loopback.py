@@ -35,17 +35,17 @@ def _option(script: Path) -> str:
 
 
 def enable() -> None:
-    """Bind the portal of every manager that this process starts from now on."""
+    """Binds the portal of every manager that this process starts from now on."""
     options = os.environ.get("NODE_OPTIONS", "")
     if _option(SCRIPT) not in options:
         os.environ["NODE_OPTIONS"] = f"{options} {_option(SCRIPT)}".strip()
 
 
 def install(folder: Path) -> None:
-    """Bind the portal of every manager that is started from the environment of ``folder``.
+    """Binds the portal of every manager that is started from the environment of ``folder``.
 
     Args:
-        folder: the ``site-packages`` of a virtual environment.
+        folder: The ``site-packages`` of a virtual environment.
     """
     script = folder / "nni_loopback.js"
     script.write_text(SCRIPT.read_text())

@@ -1,9 +1,9 @@
-"""The processes of one search: that which NNI started is the first and reports, and starts the others.
+"""The processes of one search. The one that NNI started is the first: it reports, and starts the others, the workers.
 
     python -m experiment.manager.processes
 
-is one of them. It reads what to search from its standard input, and ends when that ends, which is when the first one
-does, however it was killed.
+is a worker. It reads what to search from its standard input, and ends when that input ends. That is when the first
+process ends, however it was killed.
 """
 
 import json
@@ -26,7 +26,7 @@ from model_space.errors import InputError
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 10
-"""seconds that another process keeps an error to itself: as a rule the first has the same, says it, and ends both"""
+"""Seconds for which a worker keeps an error to itself: as a rule the first process has the same, and ends both."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def others(settings: Settings, folder: Path) -> Iterator[None]:
     """Inside, this process is the first of `search.processes`, and the others search with it.
 
     Raises:
-        InputError: there are fewer GPUs.
+        InputError: There are fewer GPUs.
     """
     count = settings.search.processes
     if count == 1:
@@ -92,7 +92,7 @@ def _rank(rank: int) -> dict[str, str]:
 
 
 def _end_with(processes: list[subprocess.Popen], over: Event) -> None:
-    """Ends all when one has failed: the others would wait for it."""
+    """Ends all processes when one has failed, for which the others would wait."""
     while not over.wait(0.2):
         for process in processes:
             if code := process.poll():

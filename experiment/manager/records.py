@@ -17,7 +17,7 @@ from typing import Any
 from model_space.errors import InputError
 
 Metric = dict[str, Any]
-"""what a trial reports: ``default`` (a number, accuracy in percent here) and what else it has to say"""
+"""What a trial reports: ``default``, which is its accuracy in percent here, and what else it has to say."""
 
 FAILED = ("FAILED", "USER_CANCELED", "SYS_CANCELED")
 ENDED = (*FAILED, "SUCCEEDED", "EARLY_STOPPED")
@@ -27,25 +27,25 @@ ENDED = (*FAILED, "SUCCEEDED", "EARLY_STOPPED")
 class Trial:
     id: str
     number: int
-    """as NNI's portal counts them, from 0"""
+    """Number of the trial as NNI's portal counts, from 0."""
     folder: Path
-    """its output: ``trial.stdout``, ``trial.stderr`` and what it writes itself"""
+    """Folder of its output: ``trial.stdout``, ``trial.stderr`` and what it writes itself."""
     state: str = "WAITING"
     """NNI's word: WAITING, RUNNING, SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED.
     A trial that was killed by a signal is USER_CANCELED as well; ``cancelled`` tells them apart."""
     cancelled: bool = False
-    """by a user, in the portal or with ``nnictl trial kill``"""
+    """Whether a user cancelled it, in the portal or with ``nnictl trial kill``."""
     record: dict[str, Any] = field(default_factory=dict)
-    """what the manager means it to run with, as NNI hands it over: parameter_id, parameters"""
+    """What the manager means it to run with, as NNI hands it over: parameter_id, parameters."""
     started: datetime | None = None
     ended: datetime | None = None
     curve: list[Metric] = field(default_factory=list)
-    """its intermediate metrics, one an epoch"""
+    """Its intermediate metrics, one for each epoch."""
     final: Metric | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What it ran with: by its own report, where it made one, since NNI can mix trials up that start together."""
+        """The parameters that it ran with, by its own report if there is one: NNI can mix up trials that start at once."""
         reported = self.final.get("parameters") if self.final else None
         return json.loads(reported) if reported else self.record.get("parameters", {})
 
@@ -58,7 +58,7 @@ class Trial:
 class Experiment:
     folder: Path
     config: dict[str, Any]
-    """the experiment's configuration, with NNI's keys"""
+    """The configuration of the experiment, with NNI's keys."""
     started: datetime
     trials: list[Trial]
 
@@ -68,7 +68,7 @@ class Experiment:
 
     @property
     def total(self) -> float:
-        """How many trials it is to have: an integer, or infinity where the configuration sets no bound."""
+        """The number of trials that it is to have; infinity where the configuration sets no bound."""
         total = self.config.get("maxTrialNumber", math.inf)
         choices = self.config["searchSpace"].values()
         grid = self.config["tuner"].get("className", "").endswith("Grid")
@@ -82,10 +82,10 @@ class Experiment:
 
 
 def find(working_directory: Path, experiment: str | None = None) -> Path:
-    """The folder of an experiment, by default of the one that was started last.
+    """Returns the folder of an experiment, by default of the one that was started last.
 
     Raises:
-        InputError: there is none, or none of this name.
+        InputError: There is none, or none of this name.
     """
     files = working_directory.glob("*/db/nni.sqlite")
     folders = {file.parents[1].resolve() for file in files}  # NNI keeps a link to the latest one beside them
@@ -102,10 +102,10 @@ def find(working_directory: Path, experiment: str | None = None) -> Path:
 
 
 def read(folder: Path) -> Experiment:
-    """All that is recorded of the experiment of a folder.
+    """Returns all that is recorded of the experiment of a folder.
 
     Raises:
-        InputError: the folder holds no records that can be read.
+        InputError: The folder holds no records that can be read.
     """
     with _open(folder) as database:
         profiles = database.execute("select params, startTime from ExperimentProfile order by revision desc")
@@ -129,7 +129,7 @@ def read(folder: Path) -> Experiment:
 
 
 def _trials(folder: Path, events: Iterable[sqlite3.Row]) -> dict[str, Trial]:
-    """Plays the events of all trials, as NNI does: the last one of a trial tells its state."""
+    """Returns the trials, from their events: as for NNI, the last event of a trial tells its state."""
     trials: dict[str, Trial] = {}
     for row in events:
         id, event = row["trialJobId"], row["event"]
@@ -158,7 +158,7 @@ def _time(milliseconds: int) -> datetime:
 
 
 def _started(folder: Path) -> datetime | None:
-    """None where a start was not completed."""
+    """Returns when the experiment of a folder was started; None where its start was not completed."""
     try:
         with _open(folder) as database:
             row = database.execute("select min(startTime) from ExperimentProfile").fetchone()
@@ -169,7 +169,7 @@ def _started(folder: Path) -> datetime | None:
 
 @contextmanager
 def _open(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The records, for reading; sqlite's errors in words."""
+    """Opens the records for reading, and turns errors of sqlite into words."""
     file = folder / "db" / "nni.sqlite"
     if not file.is_file():
         raise InputError(f"{folder}: no experiment here (there is no db/nni.sqlite)")

@@ -4,7 +4,7 @@
 
 NNI's manager runs it with parameters that it chose; they replace the settings of the same names. It reports
 each epoch, and last its score, its architecture, and what it really ran with. Run again under its id, after
-it or the manager was killed, it goes on from its own checkpoint and reports only what is new.
+it or the manager was killed, it resumes from its own checkpoint and reports only what is new.
 """
 
 import argparse
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from model_space.architecture import Architecture  # loads torch, which takes seconds
 
 Epoch = dict[str, Any]
-"""epoch (from 1), epochs, accuracy (percent), loss, and what else a strategy has to say"""
+"""What a search tells of an epoch: epoch (from 1), epochs, accuracy in percent, loss, and what else a strategy says."""
 
 Report = Callable[[Epoch], None]
 """Is told each epoch of a search."""
@@ -46,12 +46,12 @@ def run(settings_file: str, search: Callable[[dict[str, Any], Path, Report], "Ar
     """Runs the search of this trial and reports it.
 
     Args:
-        settings_file: what the search reads, where NNI's parameters say nothing else.
-        search: takes the parameters, a folder of the trial's own, and a function to be told each epoch;
-            returns the architecture.
+        settings_file: What the search reads, where NNI's parameters say nothing else.
+        search: Takes the parameters, a folder of the trial's own, and a function that is told each epoch; returns the
+            architecture.
 
     Raises:
-        InputError: not started by NNI, or what ``search`` raises.
+        InputError: NNI did not start this process; or ``search`` raises it.
     """
     if "NNI_OUTPUT_DIR" not in os.environ:
         raise InputError(
@@ -86,7 +86,7 @@ def run(settings_file: str, search: Callable[[dict[str, Any], Path, Report], "Ar
 
 
 def _recorded(output: Path) -> records.Trial | None:
-    """This trial in the manager's records; None where the manager is on another machine."""
+    """Returns this trial from the records of the manager; None where the manager is on another machine."""
     folder = output.parents[3]  # <experiment>/environments/<environment>/trials/<trial>
     if not (folder / "db").is_dir():
         return None
@@ -95,7 +95,7 @@ def _recorded(output: Path) -> records.Trial | None:
 
 
 def _is_number(value: Any) -> bool:
-    """A metric that is not one, or not finite, would leave NNI's web page empty."""
+    """Returns whether a metric is a finite number. Another one would leave NNI's web page empty."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -112,7 +112,7 @@ def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any
 
 
 def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Report) -> "Architecture":
-    """The search that ``settings_file`` describes, with the parameters of a trial, by so many processes as it says."""
+    """Runs the search that a settings file describes, with the parameters of a trial, and returns its architecture."""
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.
         from experiment.manager.processes import others

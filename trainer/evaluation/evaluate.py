@@ -13,7 +13,7 @@ from trainer.evaluation.vqa_accuracy import Accuracy, Evaluator
 from trainer.module import answer_logits, soft_accuracy
 
 BATCH = 256
-"""questions a batch: without gradients more fit than in training"""
+"""Number of questions of a batch. Without gradients more fit than in training."""
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
@@ -22,7 +22,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
 
 @torch.inference_mode()
 def by_question(network: nn.Module, dataset: VQADataset, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """What ``measure`` makes of logits ``(B, A)`` and targets ``(B, A)``, for every question in the order of questions.
+    """Applies ``measure`` to logits ``(B, A)`` and targets ``(B, A)``; returns a value for every question, in order.
 
     Leaves the network in its mode, and waits for the device once, at the end.
     """
@@ -39,12 +39,12 @@ def by_question(network: nn.Module, dataset: VQADataset, measure: Callable[[Tens
 
 
 def mean_soft_accuracy(network: nn.Module, dataset: VQADataset) -> float:
-    """Accuracy in percent, by soft targets: what the curves show."""
+    """Returns the accuracy in percent by soft targets, which the curves show."""
     return 100 * by_question(network, dataset, soft_accuracy).mean().item()
 
 
 def answers(network: nn.Module, dataset: VQADataset) -> dict[int, str]:
-    """The best answer to every question, by question id."""
+    """Returns the best answer to every question, by question id."""
     best = by_question(network, dataset, lambda logits, targets: logits.argmax(1)).tolist()
     vocabulary = dataset.vocabulary.answers
     return {question: vocabulary[i] for question, i in zip(dataset.question_ids, best, strict=True)}

@@ -1,4 +1,4 @@
-"""One question to a network about one image: what it answers, and where it looks."""
+"""Asks a network one question about one image: what it answers, and where it looks."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ from trainer.data.vocabulary import UNKNOWN, Vocabulary, tokenise
 @dataclass(frozen=True)
 class Prediction:
     answers: list[tuple[str, float]]
-    """the best answers with their probabilities, the best first"""
+    """The best answers with their probabilities, the best first."""
     attention: Tensor
-    """(N,) how much the network attends to each region where it flattens the image, summing to 1: the mean of its
-    glimpses"""
+    """How much the network attends to each region where it flattens the image, ``(N,)``, summing to 1. It is the mean
+    of the glimpses."""
     read: list[str]
-    """the words of the question that the network was given"""
+    """The words of the question that the network was given."""
     left_out: int
-    """words of the question after those"""
+    """Number of words of the question after those."""
     unknown: list[str]
-    """those of the words given that the vocabulary does not have, each once"""
+    """Those of the given words that the vocabulary does not have, each once."""
 
 
 @torch.inference_mode()
@@ -34,7 +34,7 @@ def predict(
     max_tokens: int,
     best: int = 5,
 ) -> Prediction:
-    """Asks a network in evaluation mode; a question without words is to it, as in training, one unknown word.
+    """Asks a network a question about an image. A question without words is, as in training, one unknown word.
 
     Args:
         regions: features ``(N, D)``.

@@ -1,4 +1,4 @@
-"""Probabilities of all answers to all questions of a split: from networks, from a file, and averaged over several.
+"""Probabilities of all answers to all questions of a split, from networks or files, and averaged over several.
 
 A network gives every answer a probability of its own, by a sigmoid. The file is in the safetensors form, as half
 precision: ``question_ids`` (Q,) and ``probabilities`` (Q, A), and the answers as JSON in its metadata. All of VQA-v2's
@@ -33,16 +33,16 @@ class SavedPredictions:
     path: Path
     answers: tuple[str, ...]
     question_ids: np.ndarray
-    """(Q,) int64"""
+    """Ids of the questions, ``(Q,)`` int64."""
     probabilities: Tensor
-    """(Q, A) float16, mapped from the file"""
+    """Probabilities of the answers, ``(Q, A)`` float16, mapped from the file."""
 
     @classmethod
     def load(cls, path: Path) -> "SavedPredictions":
         """Maps a file of predictions.
 
         Raises:
-            InputError: no such file, or something else.
+            InputError: There is no such file, or it is no file of predictions.
         """
         with open_safetensors(path, "predictions") as file:
             answers = parse_json(
@@ -60,10 +60,10 @@ class SavedPredictions:
         return cls(path, tuple(answers), ids.numpy(), probabilities)
 
     def rows(self, question_ids: Sequence[int]) -> np.ndarray:
-        """Where the predictions of these questions are.
+        """Returns the rows of the predictions of these questions.
 
         Raises:
-            InputError: it has not all of them.
+            InputError: The file does not have all of them.
         """
         order = np.argsort(self.question_ids)
         asked = np.asarray(question_ids)
@@ -79,12 +79,12 @@ class SavedPredictions:
 
 @contextmanager
 def saving(path: Path, question_ids: Sequence[int], answers: Sequence[str]) -> Iterator[np.ndarray]:
-    """A float16 matrix (Q, A) to fill with probabilities, which is the file ``path`` once the block is left.
+    """Gives a float16 matrix (Q, A) to fill with probabilities, which is the file ``path`` once the block is left.
 
     It is mapped from a file beside, which is removed when the block is left by an error. Disk space is taken first.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: The file cannot be written.
     """
     shape = len(question_ids), len(answers)
     arrays = {"question_ids": ("int64", shape[:1]), "probabilities": ("float16", shape)}
@@ -106,18 +106,20 @@ def ensemble(
     question_ids: Sequence[int],
     dataset: VQADataset | None = None,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """The mean of the probabilities that the networks and the files give.
+    """Averages the probabilities that the networks and the files give.
 
     Args:
-        networks: in evaluation mode, all with the answers of the files.
-        dataset: its questions are ``question_ids``; only networks need it.
+        networks: Networks in evaluation mode, all with the answers of the files.
+        saved: Files of predictions.
+        question_ids: Ids of the questions.
+        dataset: The split with these questions; only networks need it.
 
     Yields:
-        places of questions among ``question_ids``, and their probabilities ``(B, A)`` float32 on the CPU; every place
+        Places of questions among ``question_ids``, and their probabilities ``(B, A)`` float32 on the CPU; every place
         comes once.
 
     Raises:
-        InputError: a question is not in a file, or what a network or a file gives is no number.
+        InputError: A question is not in a file, or what a network or a file gives is no number.
     """
     rows = [each.rows(question_ids) for each in saved]
     for places, batch in batches(len(question_ids), dataset if networks else None):
@@ -135,7 +137,7 @@ def ensemble(
 
 
 def batches(questions: int, dataset: VQADataset | None) -> Iterator[tuple[list[int], Batch | None]]:
-    """Places of questions with their batch, or with None where no data set is read."""
+    """Yields places of questions with their batch, or with None where no data set is read."""
     if dataset is None:
         yield from ((list(range(i, min(i + BATCH, questions))), None) for i in range(0, questions, BATCH))
     else:

@@ -10,14 +10,15 @@ from model_space.files import write_whole
 
 
 def write_submission(path: Path, question_ids: Sequence[int], answers: Sequence[str | None]) -> None:
-    """Writes ``[{"question_id": int, "answer": str}, ...]``, one a line, whole or not at all.
+    """Writes ``[{"question_id": int, "answer": str}, ...]``, one entry a line, whole or not at all.
 
     Args:
-        question_ids: of all questions of the split.
-        answers: one each.
+        path: The file to write.
+        question_ids: Ids of all questions of the split.
+        answers: One answer for each.
 
     Raises:
-        InputError: a question has no answer or comes twice, so that the server would refuse the file; or the file
+        InputError: A question has no answer or comes twice, so that the server would refuse the file; or the file
             cannot be written.
     """
     if len(question_ids) != len(answers):

@@ -26,17 +26,17 @@ from trainer.data.questions import first_three
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Percentages, 0 to 100."""
+    """Accuracies in percent, 0 to 100."""
 
     overall: float
     per_answer_type: dict[str, float]
     per_question_type: dict[str, float]
     per_question: dict[int, float]
-    """By question id."""
+    """The accuracy of each question by its id."""
 
 
 class Evaluator:
-    """Accuracy over annotated questions; what concerns the annotations alone is done once.
+    """Computes the accuracy of answers to annotated questions. What concerns the annotations alone is done once.
 
     >>> people = [{"answer": answer} for answer in ["red"] * 3 + ["blue"] * 7]
     >>> kind = {"answer_type": "other", "question_type": "what color"}
@@ -45,7 +45,7 @@ class Evaluator:
     """
 
     def __init__(self, annotations: Iterable[dict], variant: AccuracyVariant = "official"):
-        """Takes what :func:`trainer.data.vqa.read_annotations` gives."""
+        """Reads annotations, as :func:`trainer.data.questions.read_annotations` returns them."""
         self._official = variant == "official"
         trim, spelling = (_trim, normalise) if self._official else (str, lru_cache(None)(without_punctuation))
         self._questions = {}
@@ -62,10 +62,10 @@ class Evaluator:
         """Compares the answers with those of the people.
 
         Args:
-            answers: question id → answer, for every annotated question and no other.
+            answers: Question id → answer, for every annotated question and no other.
 
         Raises:
-            InputError: there is a question without answer, or an answer without question.
+            InputError: There is a question without answer, or an answer without question.
         """
         self._check(answers)
         per_question = {}
@@ -103,7 +103,7 @@ def most_frequent_answer(training: Iterable[dict], annotations: Iterable[dict]) 
 
 
 def most_frequent_answer_of_form(training: Collection[dict], annotations: Iterable[dict]) -> dict[int, str]:
-    """The second baseline: the most frequent answer in training among questions of the same ``question_type``.
+    """Returns the second baseline: the most frequent answer in training among questions of the same ``question_type``.
 
     A form that training does not have gets the most frequent answer of all. Question id → answer.
     """
@@ -119,13 +119,13 @@ def most_frequent_answer_of_form(training: Collection[dict], annotations: Iterab
 
 
 def _most_frequent(counts: Counter) -> str:
-    """The alphabet decides between equals, so that a baseline does not depend on the order of a file."""
+    """Returns the most frequent answer. The alphabet decides between equals, not the order of a file."""
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
 @lru_cache(maxsize=2**10)
 def _percent(count: int, people: int) -> float:
-    """Accuracy in percent of an answer that ``count`` of the ``people`` gave."""
+    """Returns the accuracy in percent of an answer that ``count`` of the ``people`` gave."""
     by_those_who_gave_it = count * min((count - 1) / 3, 1)
     by_the_others = (people - count) * min(count / 3, 1)
     return 100 * ((by_those_who_gave_it + by_the_others) / people)

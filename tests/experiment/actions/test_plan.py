@@ -16,7 +16,7 @@ from model_space.sizes import DataSizes
 from tests.helpers.official import write_official
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import tiny_network
-from trainer.cost import STEPS, Cost, MadeUp, Measured, Shape
+from trainer.cost import STEPS, MadeUp, Measured, Shape, StepCost
 from trainer.data.packing.pack import pack
 
 SMALL = {"network": tiny_network().model_dump(), "train": {"batch_size": 16}, "search": {"batch_size": 8}}
@@ -99,10 +99,10 @@ def test_batches_are_made_up_as_the_data_is():
     assert Shape(split.shape.sizes, trim=False).regions() == [100] * STEPS
 
 
-def cost(gigabytes: float, fixed: float = 0.0) -> Cost:
+def cost(gigabytes: float, fixed: float = 0.0) -> StepCost:
     """Of which 64 questions take so much."""
     sizes = (Measured(n, 1e9 * (fixed + n / 64 * (gigabytes - fixed)), seconds=n, forward_seconds=n) for n in (4, 16))
-    return Cost(1_000_000, *sizes)
+    return StepCost(1_000_000, *sizes)
 
 
 def test_what_does_not_fit_and_what_to_change(settings_file, monkeypatch):
@@ -110,7 +110,7 @@ def test_what_does_not_fit_and_what_to_change(settings_file, monkeypatch):
     sizes = DataSizes(feature_size=2048, vocabulary_size=20_000, answers=3_129)
     monkeypatch.setattr(plan, "memory_of_device", lambda: 10e9)
 
-    def misfits(settings=settings, **costs: Cost) -> list[str]:
+    def misfits(settings=settings, **costs: StepCost) -> list[str]:
         data = settings.data
         train = plan.Split("train2014", 443_757, 82_783, False, frozenset({data.train.features}))
         splits = {data.train: train, data.val: plan.Split("val2014", 1, 1, True, frozenset())}

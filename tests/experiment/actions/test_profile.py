@@ -31,7 +31,7 @@ from trainer.step_profile import (
     STEP,
     STRATEGY,
     WEIGHTS,
-    Cost,
+    PartTime,
     Profile,
     attribute,
     profile,
@@ -206,7 +206,7 @@ def test_on_a_device_the_kernels_count_and_the_backward_pass_has_a_thread_of_its
     costs, kinds = attribute(read_trace(file), steps=1, on_device=True)
     assert costs["feed-forward"].forward == pytest.approx(0.032)
     assert costs["feed-forward"].backward == pytest.approx(0.069)
-    assert costs["self-attention"] == Cost(not_chosen=pytest.approx(0.01), calls=1, host=pytest.approx(0.015))
+    assert costs["self-attention"] == PartTime(not_chosen=pytest.approx(0.01), calls=1, host=pytest.approx(0.015))
     assert sum(cost.total for cost in costs.values()) == pytest.approx(0.111)
     assert kinds == pytest.approx({MATRIX: 0.1, DROPOUT: 0.006, OTHER: 0.005, PYTHON: 0.0})
 
@@ -214,7 +214,12 @@ def test_on_a_device_the_kernels_count_and_the_backward_pass_has_a_thread_of_its
 @pytest.fixture
 def measured() -> Profile:
     """Nothing in it stands out."""
-    parts = {"self-attention": Cost(20, 10), "feed-forward": Cost(10, 10), LOADING: Cost(5), REST: Cost(45)}
+    parts = {
+        "self-attention": PartTime(20, 10),
+        "feed-forward": PartTime(10, 10),
+        LOADING: PartTime(5),
+        REST: PartTime(45),
+    }
     kinds = {MATRIX: 80.0, PYTHON: 20.0}
     return Profile(parts, kinds, recorded=100.0, step=90.0, padding=0.1, device="CPU", trace=Path("trace.json"))
 
@@ -231,15 +236,15 @@ def test_advice_follows_from_the_figures(measured, settings):
     # Where the profiler itself took it, nothing is said.
     assert "between operations" not in advice(replace(between, step=40.0), snas)[0]
 
-    parts = measured.parts | {REST: Cost(5), "self-attention": Cost(20, 10, not_chosen=40)}
+    parts = measured.parts | {REST: PartTime(5), "self-attention": PartTime(20, 10, not_chosen=40)}
     assert "not chosen take 40 %" in "".join(advice(replace(measured, parts=parts), snas))
 
-    parts = {ENCODER: Cost(30, 30), "self-attention": Cost(5, 5), LOADING: Cost(20), REST: Cost(10)}
+    parts = {ENCODER: PartTime(30, 30), "self-attention": PartTime(5, 5), LOADING: PartTime(20), REST: PartTime(10)}
     shown = advice(replace(measured, parts=parts), recurrent)
     assert "recurrent question encoder takes 60 %" in shown[0] and "Loading takes 20 %" in shown[1] and len(shown) == 2
     assert "question encoder takes 60 %: shorter" in advice(replace(measured, parts=parts), snas)[0]
 
-    parts = {"self-attention": Cost(30, 20), REST: Cost(50)}
+    parts = {"self-attention": PartTime(30, 20), REST: PartTime(50)}
     assert "darts computes every candidate" in advice(replace(measured, parts=parts), darts)[0]
     untrimmed = snas.model_copy(update={"data": snas.data.model_copy(update={"trim": False})})
     padded = replace(measured, parts=parts, padding=0.6)
@@ -248,7 +253,7 @@ def test_advice_follows_from_the_figures(measured, settings):
 
 
 def test_at_most_three_sentences_the_largest_share_first(measured, settings):
-    parts = {"feed-forward": Cost(35), "classifier": Cost(25), LOADING: Cost(14), ENCODER: Cost(26)}
+    parts = {"feed-forward": PartTime(35), "classifier": PartTime(25), LOADING: PartTime(14), ENCODER: PartTime(26)}
     shown = advice(replace(measured, parts=parts, kinds={PYTHON: 0.0}), settings("snas"))
     assert [sentence.split(" take")[0] for sentence in shown] == ["Feed-forwards", "The question encoder", "The head"]
 
