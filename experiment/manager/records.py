@@ -45,7 +45,7 @@ class Trial:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters that it ran with, by its own report if there is one: NNI can mix up trials that start at once."""
+        """The parameters that it ran with, by its own report if there is one: NNI can mix up trials."""
         reported = self.final.get("parameters") if self.final else None
         return json.loads(reported) if reported else self.record.get("parameters", {})
 
