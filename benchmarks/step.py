@@ -100,7 +100,7 @@ class Side:
     step: Step
     context: Callable = nullcontext
     per_call: int = 1
-    """steps that a call takes"""
+    """Number of steps that a call takes."""
     seconds: list[float] = field(default_factory=list)
 
     def __call__(self) -> None:
@@ -173,7 +173,7 @@ class Products(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
     def ready(self, like: Tensor) -> Tensor:
-        """A tensor of the same form; the same one for all of that form."""
+        """Returns a tensor of the same form; all tensors of one form share it."""
         key = (like.shape, like.stride(), like.dtype)
         if key not in self._ready:
             elements = 1 + sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True))
@@ -220,7 +220,7 @@ class Setting:
     device: torch.device
     autocast: Callable
     shift: int = 1
-    """which balanced sample a search is at"""
+    """Which balanced sample a search is at."""
 
     def __post_init__(self) -> None:
         self.network.to(self.device)
@@ -283,7 +283,7 @@ def search_rows(hidden: int, batch: int, rounds: int, device: torch.device, auto
 
 
 def encoder_share(setting: Setting, rounds: int) -> str:
-    """How much of a search step the recurrent question encoder takes."""
+    """Returns in words how much of a search step the recurrent question encoder takes."""
     supernet = setting.network
     tokens = setting.padded[0][2].to(setting.device)
 

@@ -71,7 +71,7 @@ class MadeUp(Dataset):
     """Batches of a shape; each time the next number of regions, whichever questions are asked for.
 
     Args:
-        calls: batches that a step takes.
+        calls: Number of batches that a step takes.
     """
 
     def __init__(self, shape: Shape, questions: int, calls: int):
@@ -204,7 +204,7 @@ def measure(shape: Shape, questions: int, steps: Callable[[Shape, int, Meter], n
     """Measures steps of two sizes, the larger a quarter of ``questions`` on a CPU and all that fit on a GPU.
 
     Raises:
-        InputError: not even two questions fit.
+        InputError: Not even two questions fit.
     """
     whole = max(2, questions) if torch.cuda.is_available() else max(4, questions // 4)
     network: nn.Module | None

@@ -152,10 +152,13 @@ def profile(data: Data, space: Space, settings: SearchSettings, folder: Path) ->
     """Runs a few steps of a search from its beginning.
 
     Args:
-        folder: where ``trace.json`` is written, for https://ui.perfetto.dev or chrome://tracing.
+        data: Training and validation split.
+        space: What is searched.
+        settings: Settings of the search.
+        folder: Where ``trace.json`` is written, for https://ui.perfetto.dev or chrome://tracing.
 
     Raises:
-        InputError: there is nothing to search, or the batch is larger than the data.
+        InputError: There is nothing to search, or the batch is larger than the data.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler says on stderr when it starts and stops
     recorder = Recorder()
@@ -366,9 +369,9 @@ def attribute(events: list[Event], steps: int, on_device: bool) -> tuple[dict[st
     """Shares the time of recorded steps out.
 
     Args:
-        events: with every step in a range of that name.
-        steps: how many steps they are.
-        on_device: counts the time of kernels, not of the CPU.
+        events: Events of the trace, with every step in a range of that name.
+        steps: Number of recorded steps.
+        on_device: Whether the time of kernels counts, and not that of the CPU.
 
     Returns:
         Parts and kinds of operations, in milliseconds a step.

@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from experiment.actions.export import best, write
-from experiment.manager import control as manager
-from experiment.manager import records
+from experiment.manager import control, records
 from experiment.manager.configuration import Configuration, read_configuration
+from experiment.manager.follow import follow as follow_experiment
+from experiment.manager.follow import reason
+from experiment.manager.process import portal
 from experiment.results.comparison import compare, rivals
 from experiment.results.curves import draw_curves
 from experiment.results.ranking import ranking, unmoved
@@ -75,16 +77,16 @@ def search(console: Console, configuration: Configuration, port: int | None) -> 
         if experiment.finished and any(trial.final for trial in experiment.trials):
             console.print(f"experiment {folder.name} has finished already; delete {folder} to search anew")
             return folder
-    if folder and manager.portal(folder):
+    if folder and portal(folder):
         console.print(f"experiment {folder.name} is running")
     elif folder:
         console.print(f"experiment {folder.name} was interrupted; it resumes")
-        folder = manager.resume(folder, port)
+        folder = control.resume(folder, port)
     else:
-        folder = manager.start(configuration, port)
+        folder = control.start(configuration, port)
         console.print(f"experiment {folder.name} started")
-    with manager.held(folder):
-        console.print(f"NNI's portal while it runs: {manager.portal(folder)}")
+    with control.held(folder):
+        console.print(f"NNI's portal while it runs: {portal(folder)}")
         follow(console, folder)
     console.print(f"experiment {folder.name} has finished; NNI shows it again with: nnictl view {folder.name}")
     return folder
@@ -119,7 +121,7 @@ def follow(console: Console, folder: Path) -> None:
     tasks: dict[str, TaskID] = {}
     failed: set[str] = set()
     with progress_bars(console) as progress:
-        for experiment in manager.follow(folder):
+        for experiment in follow_experiment(folder):
             for trial in experiment.trials:
                 if trial.id not in tasks:
                     console.print(f"trial {trial.number}: {', '.join(f'{k} {v}' for k, v in trial.parameters.items())}")
@@ -133,7 +135,7 @@ def follow(console: Console, folder: Path) -> None:
                 )
                 if trial.failed and trial.id not in failed:
                     failed.add(trial.id)
-                    console.print(f"[red]trial {trial.number} failed:[/red]", manager.reason(trial))
+                    console.print(f"[red]trial {trial.number} failed:[/red]", reason(trial))
 
 
 def report(console: Console, found: Architecture, settings: Settings, folder: Path) -> None:

@@ -115,7 +115,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
     """Runs the search that a settings file describes, with the parameters of a trial, and returns its architecture."""
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.
-        from experiment.manager.processes import others
+        from experiment.manager.workers import workers
         from experiment.results.ranking import unmoved
         from experiment.settings import read_settings
         from trainer.callbacks.curve import read_curve
@@ -124,7 +124,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
 
         settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
         data = load_data(settings.data)
-    with others(settings, folder):
+    with workers(settings, folder):
         architecture = one_shot_search(data, settings.space_for(data.sizes), settings.search, folder, report)
     if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
         print(warning, file=sys.stderr)

@@ -37,10 +37,13 @@ def predict(
     """Asks a network a question about an image. A question without words is, as in training, one unknown word.
 
     Args:
-        regions: features ``(N, D)``.
-        boxes: ``(N, 4)``, corners x1, y1, x2, y2 in pixels.
-        max_tokens: words of a question that the network was trained on; what is beyond is left out.
-        best: answers wanted.
+        network: A network in evaluation mode.
+        vocabulary: The words and answers that the network knows.
+        regions: Features of the regions, ``(N, D)``.
+        boxes: Corners x1, y1, x2, y2 of the regions in pixels, ``(N, 4)``.
+        question: The question.
+        max_tokens: Number of words of a question that the network was trained on. Words after those are left out.
+        best: Number of answers that are wanted.
     """
     words = tokenise(question)
     read = words[:max_tokens]

@@ -21,10 +21,11 @@ import yaml
 from nni.tools.nnictl.config_utils import Experiments
 
 from experiment.actions.export import best
-from experiment.manager import control as manager
-from experiment.manager import loopback, records
+from experiment.manager import control, loopback, records
 from experiment.manager.configuration import read_configuration
 from experiment.manager.errors import SearchFailed
+from experiment.manager.follow import follow, last_error, reason
+from experiment.manager.process import find_manager, free_port, portal
 from experiment.settings import Settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -74,7 +75,7 @@ def fake(**space: list) -> dict[str, dict]:
 
 def start(config_file: Path, port: int | None = None) -> Path:
     """Starts the experiment of a configuration file; returns its folder."""
-    return manager.start(read_configuration(config_file), port)
+    return control.start(read_configuration(config_file), port)
 
 
 def write_config(home: Path, **changes) -> Path:
@@ -133,7 +134,7 @@ def kill(process: psutil.Process) -> None:
 
 def listening(folder: Path) -> set[str]:
     """The addresses on which the manager and what it started listen."""
-    family = [manager._process(folder), *manager._process(folder).children(recursive=True)]
+    family = [find_manager(folder), *find_manager(folder).children(recursive=True)]
     return {c.laddr.ip for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
 
 
@@ -162,17 +163,17 @@ def test_experiment_of_nnictl(home: Path):
     """Without the environment active: portal on loopback, records and export at any time, nothing left after stop."""
     subprocess.run([sys.executable, "-m", "experiment.manager.loopback"], cwd=ROOT, check=True)  # what make does
     config = write_config(home, searchSpace=fake(seed=[0, 1], pause=[0.5]))
-    port = str(manager._free_port(None))
+    port = str(free_port(None))
     nnictl("create", "--config", str(config), "--port", port)
     folder = records.find(home / "runs")
-    assert manager.portal(folder) == f"http://127.0.0.1:{port}"
+    assert portal(folder) == f"http://127.0.0.1:{port}"
     assert listening(folder) == {"127.0.0.1"}
     with pytest.raises(InputError, match="no trial has finished yet"):
         best(home / "runs")
 
     first = wait_for(lambda: trial_of(folder, seed=0, epochs=1))
     assert first.state == "RUNNING"
-    *_, last = manager.follow(folder)
+    *_, last = follow(folder)
     assert last.finished
     check_trials(folder, home)
     shown = requests.get(f"http://127.0.0.1:{port}/api/v1/nni/trial-jobs", timeout=20).json()
@@ -193,7 +194,7 @@ def test_experiment_of_nnictl(home: Path):
     check_trials(folder, home)
     nnictl("view", folder.name, "--port", port)
     assert listening(folder) == {"127.0.0.1"}
-    manager.stop(folder)
+    control.stop(folder)
     assert not processes(home)
 
 
@@ -206,30 +207,30 @@ def test_kill(home: Path):
     kill(trial_process(wait_for(lambda: trial_of(folder, seed=0, epochs=2))))
     wait_for(lambda: trial_of(folder, seed=1, epochs=2))
     wait_for(lambda: trial_of(folder, seed=0).failed)
-    assert "killed from outside" in manager.reason(trial_of(folder, seed=0))
-    kill(manager._process(folder))
+    assert "killed from outside" in reason(trial_of(folder, seed=0))
+    kill(find_manager(folder))
     assert wait_for(lambda: not processes(home), 5), "what the manager started did not end with it"
     with pytest.raises(SearchFailed, match="manager has ended"):
-        list(manager.follow(folder))
+        list(follow(folder))
 
-    port = str(manager._free_port(None))
+    port = str(free_port(None))
     nnictl("resume", folder.name, "--port", port)
-    *_, last = manager.follow(folder)
+    *_, last = follow(folder)
     assert [trial.id for trial in last.trials if trial.failed] == [trial_of(folder, seed=0).id]
-    manager.stop(folder)
+    control.stop(folder)
 
-    manager.resume(folder)
-    *_, last = manager.follow(folder)
+    control.resume(folder)
+    *_, last = follow(folder)
     assert not any(trial.failed for trial in last.trials)
-    manager.stop(folder)
+    control.stop(folder)
     check_trials(folder, home, seeds=(0, 1, 2, 3))
 
 
 def test_all_trials_fail(home: Path):
     """Ends at once, and says why."""
     folder = start(write_config(home, searchSpace=fake(seed=[0, 1], strategy=["fails"])))
-    with manager.held(folder), pytest.raises(SearchFailed) as failure:
-        list(manager.follow(folder))
+    with control.held(folder), pytest.raises(SearchFailed) as failure:
+        list(follow(folder))
     log = records.read(folder).trials[-1].folder / "trial.stderr"
     assert str(failure.value) == f"all 2 trials failed; the last one: data/nowhere.json: no such file (log: {log})"
     assert log.is_file()
@@ -242,28 +243,29 @@ def test_two_experiments_and_an_interruption(home: Path):
     script = (
         # What runs in the background of a shell ignores Ctrl-C, and so would its children.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from experiment.manager import control as manager; from pathlib import Path\n"
+        "from pathlib import Path\n"
+        "from experiment.manager import control; from experiment.manager.follow import follow\n"
         "from experiment.manager.configuration import read_configuration\n"
-        f"folder = manager.start(read_configuration(Path({str(home / 'config.yml')!r})))\n"
-        "with manager.held(folder): list(manager.follow(folder))"
+        f"folder = control.start(read_configuration(Path({str(home / 'config.yml')!r})))\n"
+        "with control.held(folder): list(follow(folder))"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True) as other:
         wait_for(lambda: len(list((home / "runs").glob("*/db/nni.sqlite"))) == 2)
         second = wait_for(lambda: next((f for f in known(home) if f != folder), None))
         wait_for(lambda: trial_of(second, seed=0, epochs=1))
-        assert manager.portal(second) not in (None, manager.portal(folder))
+        assert portal(second) not in (None, portal(folder))
         with pytest.raises(InputError, match="is running already"):
-            manager.resume(second)
+            control.resume(second)
         other.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in other.communicate(timeout=60)[1]
-    assert manager._process(second) is None
+    assert find_manager(second) is None
     assert trial_of(second, seed=0).state == "RUNNING"  # NNI's word for interrupted
 
-    manager.resume(second)
-    list(manager.follow(second))
-    list(manager.follow(folder))
+    control.resume(second)
+    list(follow(second))
+    list(follow(folder))
     for each in (folder, second):
-        manager.stop(each)
+        control.stop(each)
         check_trials(each, home)
 
 
@@ -286,15 +288,15 @@ def test_interrupted_search(home: Path, tiny_data_settings, tiny_data, processes
     folder = start(write_config(home, trialCommand=command, searchSpace=space))
     running = wait_for(lambda: trial_of(folder, seed=3, epochs=2))
     assert len([p for p in processes(home) if p.environ().get("NNI_TRIAL_JOB_ID") == running.id]) == processes_of_trial
-    kill(manager._process(folder))
+    kill(find_manager(folder))
     assert trial_of(folder, seed=3).final is None
     assert wait_for(lambda: not processes(home), 5)
-    nnictl("resume", folder.name, "--port", str(manager._free_port(None)))
-    *_, last = manager.follow(folder)
-    manager.stop(folder)
+    nnictl("resume", folder.name, "--port", str(free_port(None)))
+    *_, last = follow(folder)
+    control.stop(folder)
 
     (trial,) = last.trials
-    assert trial.state == "SUCCEEDED", manager.reason(trial)
+    assert trial.state == "SUCCEEDED", reason(trial)
     chosen = settings.with_parameters(parameters)
     epochs = []
     alone = search(tiny_data, chosen.space_for(tiny_data.sizes), chosen.search, home / "alone", epochs.append)
@@ -371,7 +373,7 @@ def test_no_nni(home: Path, monkeypatch):
     ],
 )  # fmt: skip
 def test_last_error(text: str, message: str):
-    assert manager._last_error(text) == message
+    assert last_error(text) == message
 
 
 def run_node(script: Path, **environment: str) -> dict:

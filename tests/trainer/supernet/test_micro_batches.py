@@ -15,7 +15,7 @@ from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from pytorch_lightning.callbacks import Callback
 
 from benchmarks.plain import plain
-from experiment.manager.processes import others
+from experiment.manager.workers import workers
 from experiment.settings import Settings, read_settings
 from model_space.errors import InputError
 from tests.helpers.kill import difference, tiny
@@ -150,14 +150,14 @@ def test_more_processes_than_gpus_are_refused(tiny_data_settings, tmp_path, monk
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     refused = pytest.raises(InputError, match=r"search\.processes is 2, and there are 1 GPUs")
-    with refused, others(in_two_processes(tiny_data_settings), tmp_path):
+    with refused, workers(in_two_processes(tiny_data_settings), tmp_path):
         pass
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from experiment.manager.processes import others
+from experiment.manager.workers import workers
 from experiment.settings import Settings
 from model_space.errors import InputError
 from trainer.data.splits import load_data
@@ -166,7 +166,7 @@ folder = Path(sys.argv[1])
 settings = Settings.model_validate_json((folder / "settings.json").read_text())
 data = load_data(settings.data)
 try:
-    with others(settings, folder / "search"):
+    with workers(settings, folder / "search"):
         search(data, settings.space_for(data.sizes), settings.search, folder / "search", lambda epoch: None)
 except InputError as error:
     print(error, file=sys.stderr)
@@ -207,7 +207,7 @@ def test_when_one_process_is_killed_the_other_ends(tiny_data_settings, tmp_path,
 
 def test_another_process_ends_with_the_first_whatever_it_does(tiny_data_settings, tmp_path):
     """Also where it waits for nobody: here it searches alone."""
-    command = [sys.executable, "-m", "experiment.manager.processes"]
+    command = [sys.executable, "-m", "experiment.manager.workers"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
         settings = in_two_processes(tiny_data_settings).model_dump(mode="json")
         it.stdin.write(json.dumps({"settings": settings, "folder": str(tmp_path / "search")}) + "\n")

@@ -1,6 +1,6 @@
 """The processes of one search. The one that NNI started is the first: it reports, and starts the others, the workers.
 
-    python -m experiment.manager.processes
+    python -m experiment.manager.workers
 
 is a worker. It reads what to search from its standard input, and ends when that input ends. That is when the first
 process ends, however it was killed.
@@ -30,8 +30,12 @@ PATIENCE = 10
 
 
 @contextmanager
-def others(settings: Settings, folder: Path) -> Iterator[None]:
-    """Inside, this process is the first of `search.processes`, and the others search with it.
+def workers(settings: Settings, folder: Path) -> Iterator[None]:
+    """Makes this process the first of `search.processes`; its workers search with it, as long as the block lasts.
+
+    Args:
+        settings: Settings of the search.
+        folder: Folder of the search.
 
     Raises:
         InputError: There are fewer GPUs.
@@ -68,7 +72,7 @@ def others(settings: Settings, folder: Path) -> Iterator[None]:
     try:
         for rank in range(1, count):
             environment = os.environ | _rank(rank) | {"OMP_NUM_THREADS": str(threads)}
-            command = [sys.executable, "-m", "experiment.manager.processes"]
+            command = [sys.executable, "-m", "experiment.manager.workers"]
             process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
             started.append(process)
             assert process.stdin  # a pipe
