@@ -7,6 +7,9 @@ forward operation with its sequence number ran: that is how torch's own profiler
 
 Every moment of a step is the innermost operation's or range's that was open then, so that the parts add up to the step.
 On a GPU time is that of the kernels that an operation launched.
+
+The profiler's own ``key_averages`` sums by the name of an operation. It does not say of which part an operation of the
+backward pass is, so the trace itself is read here.
 """
 
 import json

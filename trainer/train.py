@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pydantic import Field
 from pytorch_lightning.callbacks import Callback
+from torch.utils.data import DataLoader
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -90,21 +91,15 @@ def train(
     module.set_model(network)
     if data.word_vectors:
         start_embedding(network, data.word_vectors)
-    curve = Curve(folder, lambda module: {"accuracy": mean_soft_accuracy(network, data.val)}, report)
     monitor = LossMonitor([batches], folder)
-    callbacks = [
-        Resume([sampler_of(batches)]),
-        monitor,
-        curve,
-        TensorBoard(folder, monitor, curve),
-        SelfContained(architecture, data.vocabulary),
-        Checkpoints(folder, settings.checkpoint_minutes),
-    ]
+    callbacks = callbacks_of(data, architecture, network, settings, folder, batches, monitor, report)
+    if progress_bar:
+        callbacks.append(ProgressBar(monitor))
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
         limit_train_batches=steps * settings.accumulate,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=[*callbacks, ProgressBar(monitor)] if progress_bar else callbacks,
+        callbacks=callbacks,
         plugins=[WholeCheckpointIO()],
         precision=settings.precision,
         gradient_clip_val=settings.clip,
@@ -120,6 +115,28 @@ def train(
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     return checkpoint
+
+
+def callbacks_of(
+    data: Data,
+    architecture: Architecture,
+    network: Network,
+    settings: TrainSettings,
+    folder: Path,
+    batches: DataLoader,
+    monitor: LossMonitor,
+    report: Callable[[Epoch], None],
+) -> list[Callback]:
+    """Returns the callbacks of a training's loop, in the order in which Lightning calls them."""
+    curve = Curve(folder, lambda module: {"accuracy": mean_soft_accuracy(network, data.val)}, report)
+    return [
+        Resume([sampler_of(batches)]),
+        monitor,
+        curve,
+        TensorBoard(folder, monitor, curve),
+        SelfContained(architecture, data.vocabulary),
+        Checkpoints(folder, settings.checkpoint_minutes),
+    ]
 
 
 def load_trained(path: Path) -> tuple[Network, Vocabulary, Architecture]:

@@ -11,9 +11,11 @@ from experiment.results.accuracy import show
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from model_space.files import check_writable
+from model_space.network import Network
 from trainer.data.questions import read_annotations, read_questions
 from trainer.data.splits import load_split, make_data
 from trainer.data.vocabulary import Vocabulary
+from trainer.data.vqa import VQADataset
 from trainer.evaluation.predictions import SUFFIX, SavedPredictions, ensemble, saving
 from trainer.evaluation.submission import write_submission
 from trainer.evaluation.vqa_accuracy import Evaluator
@@ -67,6 +69,26 @@ def run(
     else:
         question_ids = [question["question_id"] for question in read_questions(split.questions)]
 
+    best = best_answers(console, networks, saved, question_ids, dataset, answers, save_predictions)
+    write_submission(output, question_ids, best)
+    if split.annotations is not None:
+        evaluator = Evaluator(read_annotations(split.annotations), data.accuracy)
+        show(console, evaluator(dict(zip(question_ids, best, strict=True))), data.accuracy, split.questions)
+    if save_predictions:
+        console.print(f"probabilities: {save_predictions}", markup=False)
+    console.print(f"answers to {len(question_ids)} questions: {output}", markup=False)
+
+
+def best_answers(
+    console: Console,
+    networks: list[Network],
+    saved: list[SavedPredictions],
+    question_ids: list[int],
+    dataset: VQADataset | None,
+    answers: tuple[str, ...],
+    save_predictions: Path | None,
+) -> list[str]:
+    """Returns the most probable answer to each question, and saves all probabilities where that is asked for."""
     best = [""] * len(question_ids)  # the file is refused where a question is left out
     keep = saving(save_predictions, question_ids, answers) if save_predictions else nullcontext()
     with progress_of(console) as progress, keep as matrix:
@@ -77,13 +99,7 @@ def run(
             if matrix is not None:
                 matrix[places] = probabilities.numpy()
             progress.advance(task, len(places))
-    write_submission(output, question_ids, best)
-    if split.annotations is not None:
-        evaluator = Evaluator(read_annotations(split.annotations), data.accuracy)
-        show(console, evaluator(dict(zip(question_ids, best, strict=True))), data.accuracy, split.questions)
-    if save_predictions:
-        console.print(f"probabilities: {save_predictions}", markup=False)
-    console.print(f"answers to {len(question_ids)} questions: {output}", markup=False)
+    return best
 
 
 def same_answers(

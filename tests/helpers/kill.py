@@ -67,7 +67,7 @@ def run(kind: str, data: Data, folder: Path) -> None:
 
 
 def start(kind: str, data: Data, folder: Path) -> int:
-    """The process of a run that starts or goes on."""
+    """The process of a run that starts or resumes."""
     child = os.fork()
     if child == 0:
         try:

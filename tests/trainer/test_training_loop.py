@@ -1,4 +1,4 @@
-"""Training as the papers do it: what a step is, on how many processes, and that it goes on wherever it was cut."""
+"""Training as the papers do it: what a step is, on how many processes, and that it resumes wherever it was cut."""
 
 import json
 import os
@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_questions(tiny_da
     kept = load_checkpoint(tmp_path / CHECKPOINT)
     assert kept[Resume.KEY]["place"] == (0, 3)
     assert all(weight.isfinite().all() for weight in kept["state_dict"].values())
-    train(tiny_data, MCAN, settings(checkpoint_minutes=1e-6), tmp_path)  # mended, it goes on
+    train(tiny_data, MCAN, settings(checkpoint_minutes=1e-6), tmp_path)  # mended, it resumes
     assert len(read_curve(tmp_path)) == 2
 
 
