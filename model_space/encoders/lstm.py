@@ -2,9 +2,14 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from model_space.contracts import EncoderSettings
+from model_space.functional.by_hand import without_autocast
+
+BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+"""Whether this CPU has an LSTM in bfloat16: oneDNN has one for AVX-512. Elsewhere it runs in single precision."""
 
 
 class LSTMSettings(EncoderSettings):
@@ -21,4 +26,7 @@ class LSTM(nn.LSTM):
     """Maps embedded words ``(B, T, embedding_dim)`` to the states after them, ``(B, T, hidden)``."""
 
     def forward(self, words: Tensor) -> Tensor:  # type: ignore[override]  # without the last states
+        if words.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not BFLOAT16:
+            with without_autocast("cpu"):
+                return super().forward(words)[0]
         return super().forward(words)[0]
