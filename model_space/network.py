@@ -8,7 +8,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from torch import Tensor, nn
 
 from model_space.contracts import BackboneSettings, EncoderSettings
-from model_space.operations import MLP, Linear
+from model_space.operations import MLP, Attention, Linear
 from model_space.sizes import DataSizes, NetworkSettings
 
 
@@ -36,6 +36,15 @@ class Network(ModelSpace):
         self.flatten_question = AttentionFlatten(sizes)
         self.head_norm = self.backbone.head_norm(sizes.flat_out_size)
         self.classifier = nn.Linear(sizes.flat_out_size, data.answers)
+        if sizes.initialisation == "xavier":
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.xavier_uniform_(module.weight)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.sharpen(sizes.attention_gain)
 
     def forward(
         self, regions: Tensor, region_mask: Tensor, tokens: Tensor, token_mask: Tensor, boxes: Tensor

@@ -98,6 +98,12 @@ class Attention(nn.Module):
         """
         return attention(x, y, mask, score_bias, self.layers, self.heads, self.p)
 
+    @torch.no_grad()
+    def sharpen(self, gain: float) -> None:
+        """Multiplies the weights of query and key, so that scores differ more from the start."""
+        for layer in (self.query, self.key):
+            layer.weight.mul_(gain)
+
     @property
     def layers(self) -> tuple[nn.Linear, nn.Linear, nn.Linear, nn.Linear]:
         return self.query, self.key, self.value, self.merge

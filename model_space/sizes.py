@@ -1,7 +1,7 @@
 """The sizes of a network: those that its settings say, and those that the data fixes."""
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -36,6 +36,12 @@ class NetworkSettings(BaseModel):
     """Probability with which a channel is dropped from the inputs of a searched operation, at all positions alike."""
     region_norm: bool = False
     """Whether a layer norm follows the projection of the regions."""
+    initialisation: Literal["torch", "xavier"] = "torch"
+    """How new weights of linear layers are sampled. ``torch``: as torch does by itself, and the papers' code with it.
+    ``xavier``: uniformly by Glorot and Bengio (2010), with biases of zero."""
+    attention_gain: float = Field(1.0, gt=0, le=100)
+    """What the new weights of every query and key are multiplied by. With 1, as the papers' code has it, attention
+    begins nearly uniform."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

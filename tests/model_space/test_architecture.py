@@ -40,6 +40,27 @@ def test_parameters_are_those_of_the_network(architecture):
     assert architecture.parameters() == sum(p.numel() for p in architecture.network().parameters())
 
 
+def test_a_gain_of_attention_changes_the_new_weights_of_query_and_key_alone():
+    space = tiny_space(StackedSettings(edges="one", cells=1, nodes=2), attention_gain=4)
+    weights = []
+    for each in (tiny_space(space.backbone), space):
+        torch.manual_seed(0)
+        weights.append(Architecture(space=each, choices=space.random_choices(0)).network().state_dict())
+    sharpened = {name for name in weights[0] if name.endswith(("query.weight", "key.weight"))}
+    assert sharpened
+    for name, weight in weights[0].items():
+        assert torch.equal(weights[1][name], 4 * weight if name in sharpened else weight), name
+
+
+def test_xavier_weights_have_the_spread_of_their_two_widths():
+    space = tiny_space(MCANSettings(layers=1), hidden=64, initialisation="xavier")
+    linear = [m for m in Architecture(space=space, choices={}).network().modules() if isinstance(m, torch.nn.Linear)]
+    for layer in linear:
+        bound = (6 / (layer.in_features + layer.out_features)) ** 0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert layer.bias is None or not layer.bias.any()
+
+
 def test_labels_and_candidates_of_both_forms():
     one = SPACE.candidates()
     assert one["image_node2_input"] == [[0], [1]]

@@ -63,7 +63,7 @@ def test_a_plan_counts_the_embedded_data_before_it_was_ever_made(settings_file):
     text = yaml.safe_dump(content | {"data": digits})
     settings_file.write_text(text.replace("data/digits", str(settings_file.parent / "digits")))
     text = said(settings_file)
-    assert "not there" not in text and "features 69 wide" in text
+    assert "not there" not in text and "features 18 wide" in text
 
 
 def test_a_plan_knows_what_is_packed(settings_file, tmp_path):

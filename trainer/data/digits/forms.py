@@ -11,9 +11,9 @@ from trainer.data.digits.scenes import HEIGHT, WIDTH, Scene
 
 SMALL, LARGE = 28, 38
 """A digit is called small if its side, in pixels, is smaller, and large if it is larger. Others are not asked about."""
-MARGIN = 8
+MARGIN = 24
 """Two digits that are closer than this along an axis, in pixels, are not compared along it."""
-RATIO = 1.15
+RATIO = 1.4
 """Two sizes or distances are not compared if their ratio is smaller than this."""
 MAX_COUNT = 4
 """The largest number that a counting question asks for."""
@@ -87,6 +87,37 @@ def small_or_large(scene: Scene) -> Asked:
     for i in scene.single:
         if not SMALL <= scene.side[i] <= LARGE:
             yield f"Is the {scene.digits[i]} small or large?", "small" if scene.side[i] < SMALL else "large"
+
+
+def which_colour(scene: Scene) -> Asked:
+    """Asks for the colour of a digit."""
+    for i in scene.single:
+        yield f"What colour is the {scene.digits[i]}?", scene.colour[i]
+
+
+def _others_of_colour(scene: Scene, i: int) -> list[int]:
+    return [j for j, colour in enumerate(scene.colour) if j != i and colour == scene.colour[i]]
+
+
+def which_of_same_colour(scene: Scene) -> Asked:
+    """Asks which other digit has the colour of a digit, where there is one."""
+    for i in scene.single:
+        others = _others_of_colour(scene, i)
+        if len({scene.digits[j] for j in others}) == 1:
+            yield f"Which digit has the same colour as the {scene.digits[i]}?", str(scene.digits[others[0]])
+
+
+def is_another_of_colour(scene: Scene) -> Asked:
+    """Asks whether any other digit has the colour of a digit."""
+    for i in scene.single:
+        yield f"Is there another digit of the colour of the {scene.digits[i]}?", _yes(bool(_others_of_colour(scene, i)))
+
+
+def are_of_one_colour(scene: Scene) -> Asked:
+    """Asks whether two digits have the same colour."""
+    for i, j in combinations(scene.single, 2):
+        question = f"Do the {scene.digits[i]} and the {scene.digits[j]} have the same colour?"
+        yield question, _yes(scene.colour[i] == scene.colour[j])
 
 
 def _extremes(scene: Scene) -> dict[str, int]:
@@ -214,6 +245,10 @@ FORMS = {
         Form("which digit is the", which_extreme, "other"),
         Form("is another", is_another, "yes/no"),
         Form("are same", are_same, "yes/no"),
+        Form("which colour", which_colour, "other"),
+        Form("which of the same colour", which_of_same_colour, "other"),
+        Form("is another of the colour", is_another_of_colour, "yes/no"),
+        Form("are of one colour", are_of_one_colour, "yes/no"),
         Form("more often", more_often, "yes/no"),
         Form("is beside", is_beside, "yes/no"),
         Form("is larger", is_larger, "yes/no"),

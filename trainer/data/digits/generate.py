@@ -1,7 +1,8 @@
 """Makes the embedded data: questions about scenes of handwritten digits, in the file form of VQA-v2.
 
 The digits are scikit-learn's: 1,797 images of 8 x 8 pixels, from the UCI "Optical Recognition of Handwritten Digits"
-data. A scene shows 3 to 10 of them, and some noise, on a canvas; each of them is a region with a box and a feature.
+data. A scene shows 3 to 10 of them, and some noise, in four colours on a canvas; each is a region with a box and a
+feature.
 Questions are sampled by form, so that the answers of a form are balanced, and answered by ten simulated annotators.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 from model_space.errors import InputError
 from model_space.files import locked, partial_path
 from trainer.data.digits.annotators import annotate
+from trainer.data.digits.detector import Detector
 from trainer.data.digits.forms import Form
 from trainer.data.digits.mixes import MIXES, Asker
 from trainer.data.digits.scenes import HEIGHT, WIDTH, Scene, region_features, sample_scene
@@ -104,14 +106,13 @@ def _write(folder: Path, settings: DigitsSettings) -> None:
 
     images, labels = load_digits(return_X_y=True)
     sources = split_sources(labels, settings.seed)
-    known = images[np.concatenate(sources["train"])]
-    pixels = ((images - known.mean(0)) / np.maximum(known.std(0), 1)).astype(np.float32)
+    detector = Detector(images, labels, np.concatenate(sources["train"]))
     first_id = 1
     for number, (split, files) in enumerate(split_files(folder).items()):
         # Each split has random numbers of its own, so that the size of one does not change the others.
         rng = np.random.default_rng([settings.seed, number])
         scenes = getattr(settings, f"{split}_scenes")
-        _write_split(files, range(first_id, first_id + scenes), sources[split], pixels, settings, rng)
+        _write_split(files, range(first_id, first_id + scenes), sources[split], detector, settings, rng)
         first_id += scenes
     (folder / STATED).write_text(json.dumps(settings.stated(), indent=2) + "\n")
 
@@ -120,7 +121,7 @@ def _write_split(
     files: dict[str, Path],
     image_ids: range,
     sources: list[np.ndarray],
-    pixels: np.ndarray,
+    detector: Detector,
     settings: DigitsSettings,
     rng: np.random.Generator,
 ) -> None:
@@ -131,7 +132,7 @@ def _write_split(
     questions, annotations = [], []
     for image_id in image_ids:
         scene = sample_scene(sources[: mix.kinds], mix.crowding, rng)
-        x = region_features(scene, pixels, mix.negatives, rng).T
+        x = region_features(scene, detector.scores(scene.sources, rng), rng).T
         _save_image(folder / f"COCO_{folder.name}_{image_id:012d}.jpg.npz", scene, x)
         for position, (form, question, answer) in enumerate(ask(scene, settings.questions_per_scene)):
             question_id = 1000 * image_id + position

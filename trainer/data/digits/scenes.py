@@ -10,6 +10,10 @@ WIDTH, HEIGHT = 320, 240
 """The canvas in pixels."""
 SIDES = (16, 52)
 """The smallest and the largest side of a box in pixels."""
+COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}
+"""The colours of regions: red, green and blue, from -1 to 1."""
+COLOUR_NOISE = 0.25
+"""The standard deviation of a region's colour around its name's."""
 BOX_GAIN = 2
 """The factor of the five numbers of a box, which are from -1 to 1: beside 64 pixels, they are so learned sooner."""
 
@@ -27,6 +31,8 @@ class Scene:
     """The index of each region's source image (N,), or -1 for clutter."""
     boxes: np.ndarray
     """The corners x1, y1, x2, y2 of each region in pixels (N, 4). No two boxes overlap."""
+    colours: np.ndarray
+    """The colour of each region (N,), by its position in :data:`COLOURS`."""
     palette: int
     """The digits that may be asked for are 0 to palette - 1."""
 
@@ -34,6 +40,12 @@ class Scene:
     def digits(self) -> list[int]:
         """Which digit each of them is."""
         return self.kinds[self.kinds >= 0].tolist()
+
+    @cached_property
+    def colour(self) -> list[str]:
+        """The colour of each digit."""
+        names = list(COLOURS)
+        return [names[i] for i in self.colours[self.kinds >= 0]]
 
     @cached_property
     def x(self) -> list[float]:
@@ -84,6 +96,7 @@ def sample_scene(sources: list[np.ndarray], crowding: float, rng: np.random.Gene
         np.concatenate([kinds, clutter])[order],
         np.concatenate([chosen, clutter])[order],
         place_boxes(len(order), rng),
+        rng.integers(len(COLOURS), size=len(order)),
         len(sources),
     )
 
@@ -113,26 +126,23 @@ def place_boxes(n: int, rng: np.random.Generator) -> np.ndarray:
             return boxes
 
 
-def region_features(scene: Scene, pixels: np.ndarray, negatives: float, rng: np.random.Generator) -> np.ndarray:
-    """Returns the features of a scene's regions.
+def region_features(scene: Scene, scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the features of a scene's regions, as a detector would see them.
 
-    The box is part of the feature, since not every network reads the boxes (MCAN does not).
+    Class and box are parts of the feature, since not every network reads the boxes (MCAN does not).
 
     Args:
         scene: The scene.
-        pixels: The standardised pixels (I, 64) of all source images.
-        negatives: The share of regions that are shown as a photographic negative. Their pixels have the other sign, so
-            that which digit a region shows is no linear function of its feature.
+        scores: What the detector says of each region (N, S).
         rng: The source of random numbers.
 
     Returns:
-        Features (N, 69), float32: 64 pixels, or noise for clutter, then centre, sides and area of the box.
+        Features (N, S + 8), float32: the scores, the colour, then centre, sides and area of the box.
     """
-    noise = rng.standard_normal((len(scene.kinds), pixels.shape[1]), dtype=np.float32)
-    looks = np.where(scene.kinds[:, None] >= 0, pixels[scene.sources], noise)
-    looks *= np.where(rng.random(len(looks)) < negatives, -1, 1)[:, None]
+    colours = np.array(list(COLOURS.values()))[scene.colours]
+    colours = colours + COLOUR_NOISE * rng.standard_normal(colours.shape)
     centre = (scene.boxes[:, :2] + scene.boxes[:, 2:]) / (WIDTH, HEIGHT) - 1
     sides = scene.boxes[:, 2:] - scene.boxes[:, :2]
     area = 2 * sides.prod(1, keepdims=True) / SIDES[1] ** 2 - 1
     box = np.concatenate([centre, 2 * (sides - SIDES[0]) / (SIDES[1] - SIDES[0]) - 1, area], axis=1)
-    return np.concatenate([looks, BOX_GAIN * box], axis=1, dtype=np.float32)
+    return np.concatenate([scores, colours, BOX_GAIN * box], axis=1, dtype=np.float32)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT = 4
+FORMAT = 5
 """The version of what is generated. It goes up whenever the same settings give other bytes."""
 SPLITS = {"train": ("train2014", 0.6), "val": ("val2014", 0.2), "test": ("test2015", 0.2)}
 """The name of each split's files, and its share of the source digits."""
@@ -19,16 +19,16 @@ class DigitsSettings(BaseModel):
     folder: Path
     """Where the data is, or is made."""
     mix: Literal["quick", "hard"] = "quick"
-    """How often each form of question is asked: `quick` is learned in minutes, `hard` is for studies."""
+    """How often each form of question is asked: `quick` is learned in a minute or two, `hard` is for studies."""
     seed: int = Field(0, ge=0)
     """The random seed of scenes, questions and answers."""
-    train_scenes: int = Field(4000, ge=1)
+    train_scenes: int = Field(12000, ge=1)
     """The number of scenes of the training split."""
-    val_scenes: int = Field(600, ge=1)
+    val_scenes: int = Field(1800, ge=1)
     """The number of scenes of the validation split."""
-    test_scenes: int = Field(800, ge=1)
+    test_scenes: int = Field(2400, ge=1)
     """The number of scenes of the test split."""
-    questions_per_scene: int = Field(12, ge=1, le=999)
+    questions_per_scene: int = Field(4, ge=1, le=999)
     """The number of questions about a scene, unless fewer can be asked."""
 
     def stated(self) -> dict[str, Any]:
