@@ -50,7 +50,7 @@ def load_data(settings: DataSettings) -> Data:
         >>> digits = {"folder": "data/digits", "train_scenes": 40, "val_scenes": 4, "test_scenes": 4}
         >>> data = load_data(DataSettings(digits=digits))
         >>> len(data.train), data.sizes.feature_size
-        (480, 69)
+        (160, 18)
     """
     if settings.val.annotations is None:
         raise InputError("data.val.annotations is missing: no epoch's accuracy could be measured")

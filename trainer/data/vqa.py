@@ -93,7 +93,7 @@ class VQADataset(Dataset):
         >>> _ = generate(digits)
         >>> dataset = load_split(settings, settings.val, load_vocabulary(settings))
         >>> dataset[[3, 1, 4]].tokens.shape[0], dataset.feature_size
-        (3, 69)
+        (3, 18)
     """
 
     question_ids: array
