@@ -21,8 +21,8 @@ class Mix:
     """The share of each form of question, by its name, relative to the others."""
 
 
-# Few kinds and few regions let learning take off early. A third of the questions are about one region, and as many need
-# two at once: a network without self-attention over regions, or without feed-forward, cannot answer these.
+# Few kinds, few regions and few forms let learning take off early. Half of the questions are about one region. A third
+# needs two at once, which a network without self-attention over regions does not learn.
 MIXES = {
     "quick": Mix(
         kinds=5,
