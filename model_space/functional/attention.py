@@ -161,8 +161,9 @@ class _Attention(torch.autograd.Function):
         heads_gradients = [torch.empty_like(group) for group in projected]
         query_gradient, key_gradient, value_gradient = (part for group in heads_gradients for part in group)
         torch.bmm(attention[..., :keys].transpose(1, 2), outer, out=value_gradient)
-        # Padded as in the forward pass: into a part of a row, torch multiplies one matrix after the other.
-        value = functional.pad(value, (0, 0, 0, attention.size(2) - keys))
+        short = attention.size(2) - keys
+        if short:  # as in the forward pass: into a part of a row, torch multiplies one matrix after the other
+            value = functional.pad(value, (0, 0, 0, short))
         scores_gradient = torch.bmm(outer, value.transpose(1, 2))
         if saved:
             places, undropped, _ = saved

@@ -148,7 +148,8 @@ def test_answers_are_true(made):
         if again is not None:
             assert again == annotation["multiple_choice_answer"], question
             checked[annotation["question_type"]] += 1
-    assert len(checked) >= 5 and min(checked.values()) > 10
+    asked = {annotation["question_type"] for annotation in annotations}
+    assert len(checked) >= min(13, len(asked)) and min(checked.values()) > 10
 
 
 def test_what_a_region_shows_is_read_off_its_feature(made):
@@ -159,7 +160,8 @@ def test_what_a_region_shows_is_read_off_its_feature(made):
         scores = np.concatenate([image["x"].T[:, :10] for image in images])
         shown = sources >= 0
         assert (scores[shown].argmax(1) == LABELS[sources[shown]]).mean() >= share
-        assert np.isfinite(scores).all() and abs(scores[~shown].mean()) < 1
+        assert np.isfinite(scores).all()
+        assert np.quantile(scores[~shown].max(1), 0.9) < np.quantile(scores[shown].max(1), 0.1)
 
 
 def test_every_form_is_asked_and_no_answer_gives_a_form_away(made):

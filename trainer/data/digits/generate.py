@@ -2,8 +2,8 @@
 
 The digits are scikit-learn's: 1,797 images of 8 x 8 pixels, from the UCI "Optical Recognition of Handwritten Digits"
 data. A scene shows 3 to 10 of them, and some noise, in four colours on a canvas; each is a region with a box and a
-feature.
-Questions are sampled by form, so that the answers of a form are balanced, and answered by ten simulated annotators.
+feature. Questions are sampled by form, so that the answers of a form are balanced, and answered by ten simulated
+annotators.
 """
 
 import json

@@ -15,7 +15,7 @@ COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white
 COLOUR_NOISE = 0.25
 """The standard deviation of a region's colour around its name's."""
 BOX_GAIN = 2
-"""The factor of the five numbers of a box, which are from -1 to 1: beside 64 pixels, they are so learned sooner."""
+"""The factor of the five numbers of a box, which are from -1 to 1: they are so learned sooner beside the others."""
 
 
 @dataclass(frozen=True)

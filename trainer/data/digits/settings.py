@@ -19,7 +19,7 @@ class DigitsSettings(BaseModel):
     folder: Path
     """Where the data is, or is made."""
     mix: Literal["quick", "hard"] = "quick"
-    """How often each form of question is asked: `quick` is learned in a minute or two, `hard` is for studies."""
+    """How often each form of question is asked: `quick` is learned in minutes, `hard` is for studies."""
     seed: int = Field(0, ge=0)
     """The random seed of scenes, questions and answers."""
     train_scenes: int = Field(12000, ge=1)
