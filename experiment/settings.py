@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from experiment.layers import merged, place, read_layers
 from model_space.architecture import Space
@@ -21,6 +21,18 @@ from trainer.strategies.snas import SnasSettings
 from trainer.train import TrainSettings
 
 
+class CompareSettings(BaseModel):
+    """How the found architecture is compared at the end of ``make search``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trainings: int = Field(1, ge=1, le=100)
+    """Number of trainings of each network of the table, which begin with different weights."""
+    random: int = Field(1, ge=1, le=1_000)
+    """Number of architectures that random search trains once each. The best on the validation split is compared. As
+    many as cost what the searches did are a comparison at equal cost."""
+
+
 class Settings(BaseModel):
     """What a settings file holds, section by section."""
 
@@ -32,6 +44,7 @@ class Settings(BaseModel):
     network: NetworkSettings = NetworkSettings()
     search: AnySearch = SnasSettings()
     train: TrainSettings = TrainSettings()
+    compare: CompareSettings = CompareSettings()
 
     @field_validator("search", mode="before")
     @classmethod

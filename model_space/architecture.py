@@ -60,7 +60,7 @@ class Space(BaseModel):
         with torch.device("meta"):  # the choices are needed, and no weights
             network = self.build()
         return {
-            label: [[value] for value in mutable.values]
+            str(label): [[value] for value in mutable.values]
             if isinstance(mutable, CategoricalMultiple)
             else list(mutable.values)
             for label, mutable in network.simplify().items()

@@ -22,11 +22,12 @@ from trainer.callbacks.run_folder import same_run
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader, sampler_of
+from trainer.derivation import derive, shares
 from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import VQAModule
 from trainer.processes import Processes, Unwrapped
 from trainer.strategy import SearchSettings
-from trainer.supernet.choices import at_sample, entropy
+from trainer.supernet.choices import entropy
 
 
 def search(
@@ -74,20 +75,26 @@ def search(
     """
 
     def measure(module: Any) -> Epoch:
-        probabilities = module.export_probs()
-        with at_sample(module, module.export()):
-            accuracy = mean_soft_accuracy(module.model, data.val)
+        probabilities, choices = module.export_probs(), module.export()
+        if settings.samples and module.current_epoch + 1 == settings.epochs:
+            choices, accuracy, shortlist = derive(module.model, choices, probabilities, space, data, settings)
+            probabilities = shares(shortlist, space)
+        else:
+            with module.validated():
+                accuracy = mean_soft_accuracy(module.model, data.val)
         temperature = {"temperature": module.temperature} if hasattr(module, "temperature") else {}
         return {
             "accuracy": accuracy,
             "entropy": entropy(probabilities),
             **temperature,
             "probabilities": probabilities,
+            "choices": choices,
         }
 
     curve = Curve(folder, measure, report)
-    module = run(data, space, settings, curve, folder)
-    return Architecture(space=space, choices=module.export(), score=curve.epochs[-1]["accuracy"])
+    run(data, space, settings, curve, folder)
+    last = curve.epochs[-1]
+    return Architecture(space=space, choices=last["choices"], score=last["accuracy"])
 
 
 def run(

@@ -31,6 +31,14 @@ class SearchSettings(LoopSettings):
     architecture_lr: float = Field(3e-4, gt=0, allow_inf_nan=False)
     """Learning rate of the architecture parameters."""
 
+    samples: int = Field(0, ge=0, le=10_000)
+    """Number of architectures that are sampled and validated with the supernet's weights when the last epoch is over,
+    to derive one of them. 0 derives the most probable one."""
+    shortlist: int = Field(12, ge=1, le=1_000)
+    """Number of the best samples that are trained on, each on its own, before the best one is derived."""
+    tuning_steps: int = Field(100, ge=0, le=1_000_000)
+    """Number of steps for which each of the shortlist is trained on."""
+
     @abstractmethod
     def build(self) -> OneShotStrategy:
         """Returns the strategy, as NNI runs it."""

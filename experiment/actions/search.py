@@ -1,7 +1,9 @@
 """``launch.py`` without an action: the whole search, from data to comparison. What is done is not done again."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -13,10 +15,10 @@ from experiment.manager.configuration import Configuration, read_configuration
 from experiment.manager.follow import follow as follow_experiment
 from experiment.manager.follow import reason
 from experiment.manager.process import portal
-from experiment.results.comparison import compare, rivals
+from experiment.results.comparison import Result, Training, best_random, by_question, compare, interval, rivals
 from experiment.results.curves import draw_curves
 from experiment.results.ranking import ranking, unmoved
-from experiment.results.report import Evaluated, save, table, verdict
+from experiment.results.report import Difference, Evaluated, save, table, verdict
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -63,6 +65,10 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
         elif curve and (warning := unmoved(curve[-1]["probabilities"])):
             console.print(f"[yellow]trial {trial.number}:[/yellow] {warning}")
     report(console, found, settings, folder / "comparison")
+    seconds = [
+        json.loads(trial.final["architecture"])["provenance"]["seconds"] for trial in experiment.trials if trial.final
+    ]
+    console.print(f"cost of the search: {sum(seconds):.0f} s in {len(seconds)} trials", highlight=False)
 
 
 def search(console: Console, configuration: Configuration, port: int | None) -> Path:
@@ -140,35 +146,85 @@ def follow(console: Console, folder: Path) -> None:
 
 def report(console: Console, found: Architecture, settings: Settings, folder: Path) -> None:
     """Trains the found architecture and its rivals, and prints the table."""
-    networks = rivals(found, seed=settings.train.seed)
-    layers = networks["mcan"].space.backbone.model_dump()["layers"]
-    names = {"found": "found architecture", "mcan": f"MCAN, {layers} layers", "random": "random architecture"}
-    console.print(f"training {', '.join(names.values())} from new weights (checkpoints in {folder})")
-    with progress_bars(console) as progress:
-        tasks = {name: progress.add_task(names[name], total=settings.train.epochs, says="waiting") for name in networks}
-
-        def watch(curves: dict[str, list]) -> None:
-            for name, curve in curves.items():
-                progress.update(tasks[name], completed=len(curve), says=says(curve, "accuracy"))
-
-        results = compare(networks, settings, folder, watch)
     assert settings.data.final.annotations  # else the search would not have started
+    networks = rivals(found, settings.train.seed, settings.compare.random)
+    rows = baselines(settings)
+    results = train_all(console, networks, settings, folder)
+    seeds = [settings.train.seed + i for i in range(settings.compare.trainings)]
+    names = {
+        best_random(results): f"best of {settings.compare.random} random",
+        "mcan": f"MCAN, {networks['mcan'].space.backbone.model_dump()['layers']} layer(s)",
+        "found": "found architecture",
+    }
+    evaluated = {
+        name: evaluated_of(title, [results[Training(name, seed)] for seed in seeds]) for name, title in names.items()
+    }
+    rows += evaluated.values()
+    of_found, *of_others = (
+        by_question([Training(name, seed) for seed in seeds], folder) for name in reversed(evaluated)
+    )
+    differences = [
+        Difference(evaluated[name], evaluated["found"].overall - evaluated[name].overall, interval(of_found, other))
+        for name, other in zip([*reversed(evaluated)][1:], of_others, strict=True)
+    ]
+    questions = of_found.shape[1]
+    conclusion = verdict(evaluated["found"], differences, questions, len(seeds))
+    save(rows, questions, conclusion, RESULTS / "comparison")
+    console.print(table(rows, questions))
+    console.print(conclusion, f"\n{questions} questions of {settings.data.final.questions}")
+    console.print(f"table: {RESULTS / 'comparison.md'}, {RESULTS / 'comparison.json'}")
+    once = [results[each] for each in results if each.name.startswith("random") and each.seed == seeds[0]]
+    seconds = sum(result["seconds"] for result in once)
+    console.print(f"cost of random search: {seconds:.0f} s in {len(once)} trainings", highlight=False)
+
+
+def train_all(
+    console: Console, networks: dict[str, Architecture], settings: Settings, folder: Path
+) -> dict[Training, Result]:
+    """Trains random search's architectures once each, and the networks of the table as often as the settings say."""
+    first, *others = (settings.train.seed + i for i in range(settings.compare.trainings))
+    trainings = [Training(name, first) for name in networks]
+    trainings += [Training(name, seed) for seed in others for name in ("mcan", "found")]
+    console.print(f"{len(trainings) + len(others)} trainings from new weights (checkpoints in {folder})")
+    with progress_bars(console) as progress:
+        task = progress.add_task("trainings", total=len(trainings) + len(others), says="")
+        done = 0
+
+        def watch(curves: dict[Training, list]) -> None:
+            finished = sum(len(curve) == settings.train.epochs for curve in curves.values())
+            running = {each: curve for each, curve in curves.items() if 0 < len(curve) < settings.train.epochs}
+            said = "; ".join(f"{each}: {says(curve, 'accuracy')}" for each, curve in running.items())
+            progress.update(task, completed=done + finished, says=said)
+
+        results = compare(networks, trainings, settings, folder, watch)
+        done = len(trainings)
+        again = [Training(best_random(results), seed) for seed in others]
+        return results | compare(networks, again, settings, folder, watch)
+
+
+def baselines(settings: Settings) -> list[Evaluated]:
+    """Returns the accuracies of the answers that no network is needed for."""
+    assert settings.data.final.annotations
     annotations = read_annotations(settings.data.final.annotations)
     paths = [part.annotations for part in settings.data.train_parts]
     training = [each for path in paths if path for each in read_annotations(path)]
-    baselines = {
+    evaluator = Evaluator(annotations, settings.data.accuracy)
+    answers = {
         "most frequent answer": most_frequent_answer(training, annotations),
         "most frequent of form": most_frequent_answer_of_form(training, annotations),
     }
-    rows = []
-    evaluator = Evaluator(annotations, settings.data.accuracy)
-    for name, answers in baselines.items():
-        accuracy = evaluator(answers)
-        rows.append(Evaluated(name, accuracy.overall, accuracy.per_answer_type))
-    evaluated = {name: Evaluated(names[name], **result) for name, result in results.items()}
-    rows += [evaluated["random"], evaluated["mcan"], evaluated["found"]]
-    conclusion = verdict(evaluated["found"], [evaluated["mcan"], evaluated["random"]], len(annotations))
-    save(rows, len(annotations), conclusion, RESULTS / "comparison")
-    console.print(table(rows, len(annotations)))
-    console.print(conclusion, f"\n{len(annotations)} questions of {settings.data.final.questions}")
-    console.print(f"table: {RESULTS / 'comparison.md'}, {RESULTS / 'comparison.json'}")
+    accuracies = {name: evaluator(each) for name, each in answers.items()}
+    return [Evaluated(name, each.overall, each.per_answer_type) for name, each in accuracies.items()]
+
+
+def evaluated_of(name: str, results: Sequence[Result]) -> Evaluated:
+    """Returns the row of a network: the means over its trainings."""
+    overall = [result["overall"] for result in results]
+    return Evaluated(
+        name,
+        fmean(overall),
+        {kind: fmean(each["per_answer_type"][kind] for each in results) for kind in results[0]["per_answer_type"]},
+        results[0]["parameters"],
+        fmean(result["seconds"] for result in results),
+        stdev(overall) if len(overall) > 1 else None,
+    )

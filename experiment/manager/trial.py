@@ -14,6 +14,7 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -124,11 +125,13 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
 
         settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
         data = load_data(settings.data)
+    start = time.monotonic()
     with workers(settings, folder):
         architecture = one_shot_search(data, settings.space_for(data.sizes), settings.search, folder, report)
     if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
         print(warning, file=sys.stderr)
     provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
+    provenance["seconds"] = round(time.monotonic() - start, 1)
     return architecture.model_copy(update={"provenance": provenance})
 
 

@@ -1,101 +1,149 @@
-"""Compares the found architecture with MCAN and with a random architecture: all are trained and evaluated alike."""
+"""Compares the found architecture with MCAN and with random search: all are trained and evaluated alike."""
 
 import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from experiment.settings import Settings
 from model_space.architecture import Architecture
 from model_space.encoders.lstm import LSTMSettings
-from model_space.files import write_text
+from model_space.files import write_text, write_whole
 from model_space.spaces.mcan import MCANSettings
 from trainer.callbacks.curve import Epoch, read_curve
 from trainer.data.splits import Data, load_data, load_split
+from trainer.derivation import samples
 from trainer.evaluation.evaluate import evaluate
 from trainer.train import load_trained, train
 
 RESULT = "result.json"
-SAMPLES = 32
-"""Number of random architectures, of which the one closest in size is taken."""
+BY_QUESTION = "accuracy_by_question.npy"
 
 _settings: Settings
 _data: Data
 """What all trainings of a process share. They are set when the process begins."""
 
 Result = dict[str, Any]
-"""The fields `overall`, `per_answer_type`, `parameters` and `seconds` of `experiment.results.report.Evaluated`."""
+"""What is kept of a training: `overall` and `per_answer_type` on the test split and `val` on the validation split, in
+percent, `parameters` and `seconds`."""
 
 
-def rivals(found: Architecture, seed: int) -> dict[str, Architecture]:
-    """Returns the found architecture and those that it is compared with, of a similar number of weights.
+class Training(NamedTuple):
+    """One training: an architecture by its name, and the seed with which it begins."""
+
+    name: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+    def folder(self, within: Path) -> Path:
+        """Returns the folder of its checkpoint, its curve and its result."""
+        return within / f"{self.name.replace(' ', '-')}-seed{self.seed}"
+
+
+def rivals(found: Architecture, seed: int, random: int) -> dict[str, Architecture]:
+    """Returns the found architecture and those that it is compared with.
 
     Args:
         found: The found architecture.
         seed: Random seed of the random architectures.
+        random: Number of random architectures. A space with fewer gives all that it has.
 
     Returns:
-        ``found``, ``mcan`` with the number of layers that makes it closest in size, and ``random``, the closest in
-        size of random architectures of the same space.
+        ``found``, ``mcan`` with the number of layers that makes it closest in number of weights, and ``random 1`` and
+        so on, different architectures that are sampled uniformly from the space of the found one.
     """
     size = found.parameters()
-
-    def distance(architecture: Architecture) -> int:
-        return abs(architecture.parameters() - size)
 
     def mcan(layers: int) -> Architecture:
         changes = {"backbone": MCANSettings(layers=layers), "encoder": LSTMSettings()}
         return Architecture(space=found.space.model_copy(update=changes), choices={})
 
     depths = [mcan(layers) for layers in range(1, 13)]
-    samples = [Architecture(space=found.space, choices=found.space.random_choices(seed + i)) for i in range(SAMPLES)]
-    others = [sample for sample in samples if sample.choices != found.choices]
-    return {"found": found, "mcan": min(depths, key=distance), "random": min(others, key=distance)}
+    sampled = samples(found.space, random, seed)
+    return {
+        "found": found,
+        "mcan": min(depths, key=lambda architecture: abs(architecture.parameters() - size)),
+        **{f"random {i}": Architecture(space=found.space, choices=each) for i, each in enumerate(sampled, start=1)},
+    }
+
+
+def best_random(results: Mapping[Training, Result]) -> str:
+    """Returns the name of the random architecture that random search finds: the best one on the validation split."""
+    return max((each for each in results if each.name.startswith("random")), key=lambda each: results[each]["val"]).name
+
+
+def interval(ours: np.ndarray, theirs: np.ndarray, samples: int = 2000) -> tuple[float, float]:
+    """Returns the 95 % interval of the difference of two mean accuracies, by a paired bootstrap.
+
+    Each sample draws questions, the same for both, and trainings, for each of its own.
+
+    Args:
+        ours: Accuracy of each training at each question, ``(trainings, questions)``, in percent.
+        theirs: The same of the other network.
+        samples: Number of samples.
+    """
+    generator = np.random.default_rng(0)
+    questions = ours.shape[1]
+    differences = []
+    for _ in range(samples):
+        drawn = [each[generator.integers(len(each), size=len(each))].mean(0) for each in (ours, theirs)]
+        counts = np.bincount(generator.integers(questions, size=questions), minlength=questions)
+        differences.append(float(counts @ (drawn[0] - drawn[1])) / questions)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def by_question(trainings: list[Training], folder: Path) -> np.ndarray:
+    """Returns the accuracy of each training at each test question, ``(trainings, questions)``, in percent."""
+    return np.stack([np.load(each.folder(folder) / BY_QUESTION, allow_pickle=False) for each in trainings])
 
 
 def compare(
-    architectures: dict[str, Architecture],
+    architectures: Mapping[str, Architecture],
+    trainings: list[Training],
     settings: Settings,
     folder: Path,
-    watch: Callable[[dict[str, list[Epoch]]], None],
-) -> dict[str, Result]:
+    watch: Callable[[dict[Training, list[Epoch]]], None],
+) -> dict[Training, Result]:
     """Trains and evaluates architectures, several at once, each in a process of its own.
 
-    Architectures whose result is in the folder already are not trained again, and interrupted ones resume.
+    What has a result in the folder already is not trained again, and what was interrupted resumes.
 
     Args:
         architectures: Name → architecture.
+        trainings: What is trained.
         settings: Names the data and how to train.
-        folder: Gets a folder for each name, with the checkpoint, the curve and the result.
-        watch: Is told the curve of each architecture, twice a second.
-
-    Returns:
-        Name → result.
+        folder: Gets a folder for each training, with the checkpoint, the curve and the result.
+        watch: Is told the curve of each training, twice a second.
     """
-    missing = {name: a for name, a in architectures.items() if not (folder / name / RESULT).exists()}
+    missing = [training for training in trainings if not (training.folder(folder) / RESULT).exists()]
     workers, threads = shares(len(missing))
     context = multiprocessing.get_context("spawn")  # forked processes inherit torch's threads in a broken state
     with ProcessPoolExecutor(max(workers, 1), context, initializer=_begin, initargs=(threads, settings)) as pool:
         running: set[Future] = {
-            pool.submit(_train, architecture, folder / name) for name, architecture in missing.items()
+            pool.submit(_train, architectures[training.name], training.seed, training.folder(folder))
+            for training in missing
         }
         try:
             while running:
                 done, running = wait(running, timeout=0.5)
-                watch({name: read_curve(folder / name) for name in architectures})
+                watch({training: read_curve(training.folder(folder)) for training in trainings})
                 for future in done:
                     future.result()
         except BaseException:  # also a signal that only this process was sent
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-    return {name: json.loads((folder / name / RESULT).read_text()) for name in architectures}
+    return {training: json.loads((training.folder(folder) / RESULT).read_text()) for training in trainings}
 
 
 def shares(tasks: int) -> tuple[int, int]:
@@ -118,9 +166,9 @@ def _begin(threads: int, settings: Settings) -> None:
     _settings, _data = settings, load_data(settings.data)
 
 
-def _train(architecture: Architecture, folder: Path) -> None:
+def _train(architecture: Architecture, seed: int, folder: Path) -> None:
     start = time.monotonic()
-    checkpoint = train(_data, architecture, _settings.train, folder)
+    checkpoint = train(_data, architecture, _settings.train.model_copy(update={"seed": seed}), folder)
     seconds = time.monotonic() - start
     network, vocabulary, _ = load_trained(checkpoint)
     data = _settings.data
@@ -128,7 +176,10 @@ def _train(architecture: Architecture, folder: Path) -> None:
     result = {
         "overall": accuracy.overall,
         "per_answer_type": accuracy.per_answer_type,
+        "val": read_curve(folder)[-1]["accuracy"],
         "parameters": architecture.parameters(),
         "seconds": seconds,
     }
-    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
+    with write_whole(folder / BY_QUESTION) as partial, partial.open("wb") as file:
+        np.save(file, np.array(list(accuracy.per_question.values()), dtype=np.float32))
+    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")  # last: it says that the training is whole

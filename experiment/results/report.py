@@ -28,7 +28,21 @@ class Evaluated:
     parameters: int | None = None
     """Number of weights. A baseline has none."""
     seconds: float | None = None
-    """Seconds of training. A baseline has none."""
+    """Seconds of one training. A baseline has none."""
+    deviation: float | None = None
+    """Standard deviation of the accuracy over all questions from training to training, if there were several."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better or worse the found architecture is than another network."""
+
+    other: Evaluated
+    """The other network."""
+    points: float
+    """The accuracy of the found architecture less that of the other network, in points."""
+    interval: tuple[float, float]
+    """Its 95 % interval."""
 
 
 def standard_error(accuracy: float, questions: int) -> float:
@@ -47,34 +61,31 @@ def standard_error(accuracy: float, questions: int) -> float:
     return 100 * math.sqrt(share * (1 - share) / questions)
 
 
-def verdict(found: Evaluated, others: Sequence[Evaluated], questions: int) -> str:
-    """Returns sentences on whether the found architecture is better than others by more than two standard errors.
+def verdict(found: Evaluated, differences: Sequence[Difference], questions: int, trainings: int) -> str:
+    """Returns sentences on whether the found architecture is better than others, by the intervals of the differences.
 
     Args:
         found: The found architecture.
-        others: The networks that it is compared with.
+        differences: What it is compared with.
         questions: Number of questions on which all were evaluated.
+        trainings: Number of trainings of each.
     """
-    sayings: dict[str, list[str]] = {"better than": [], "not better than": [], "worse than": []}
-    for other in others:
-        difference = found.overall - other.overall
-        error = math.hypot(standard_error(found.overall, questions), standard_error(other.overall, questions))
-        if abs(difference) > 2 * error:
-            saying = "better than" if difference > 0 else "worse than"
-        else:
-            saying = "not better than"
-        sayings[saying].append(f"{other.name} ({_accuracy(other, questions)})")
-    said = ", ".join(f"{saying} {' and '.join(names)}" for saying, names in sayings.items() if names)
-    sentence = f"{found.name[0].upper()}{found.name[1:]} ({_accuracy(found, questions)}) is {said}."
-    if sayings["not better than"]:
-        sentence += (
-            f" A difference within two standard errors can come from the choice of the {questions} questions alone."
+    said = []
+    for each in differences:
+        low, high = each.interval
+        how = f"{abs(each.points):.1f} {'above' if each.points >= 0 else 'below'} {each.other.name}"
+        shown = "" if low > 0 or high < 0 else ": no difference is shown"
+        said.append(f"{how} (95 % interval {low:.1f} to {high:.1f}{shown})")
+    sentence = f"{found.name[0].upper()}{found.name[1:]} is {', and '.join(said)}."
+    if trainings == 1:
+        return (
+            f"{sentence} The intervals are over {questions} questions; another training would move the figures further."
         )
-    return sentence + " Each was trained once: another seed would move the figures further."
+    return f"{sentence} The intervals are over {questions} questions and {trainings} trainings of each."
 
 
 def table(rows: Sequence[Evaluated], questions: int) -> Table:
-    """Returns the table for a terminal, with the standard error of each overall accuracy.
+    """Returns the table for a terminal. After the ± is the deviation over trainings, or else the standard error.
 
     Args:
         rows: One for each line, in this order.
@@ -137,4 +148,5 @@ def _cells(rows: Sequence[Evaluated], questions: int) -> tuple[list[str], list[l
 
 
 def _accuracy(row: Evaluated, questions: int) -> str:
-    return f"{row.overall:.1f} ± {standard_error(row.overall, questions):.1f}"
+    spread = standard_error(row.overall, questions) if row.deviation is None else row.deviation
+    return f"{row.overall:.1f} ± {spread:.1f}"

@@ -1,7 +1,6 @@
 """Matrix products, and the linear layer that is one."""
 
 import math
-import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +11,13 @@ from torch.nn import functional
 
 from model_space.functional.by_hand import by_hand, product_type, run
 
-ONEDNN_FROM = 2**20 if torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64") else math.inf
+AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+"""Whether torch computes with AVX-512."""
+ONEDNN_FROM = 2**20 if torch.backends.mkldnn.is_available() and AVX512 else math.inf
 """Number of multiplications from which a product of float32 on a CPU is left to oneDNN.
 
-There torch takes MKL, which on AMD's CPUs does without AVX-512 and takes twice as long."""
+There torch takes MKL, which on AMD's CPUs does without AVX-512 and takes twice as long. On a CPU without AVX-512 MKL is
+the quicker one."""
 
 
 def joined(low: torch.dtype, *groups: Sequence[Tensor]) -> list[Tensor]:

@@ -5,13 +5,13 @@ import yaml
 
 from experiment.settings import read_settings
 from model_space.errors import InputError
-from tests.helpers.paths import DIGITS, ROOT
+from tests.helpers.paths import ROOT, STACKED
 
 
 @pytest.fixture
 def write(tmp_path):
     """Writes a settings file into one folder, beside a copy of settings/digits.yml."""
-    (tmp_path / "digits.yml").write_text(DIGITS.read_text())
+    (tmp_path / "digits.yml").write_text(STACKED.read_text())
 
     def write(text: str, name: str = "own.yml"):
         (tmp_path / name).write_text(text)
@@ -21,7 +21,7 @@ def write(tmp_path):
 
 
 def test_a_section_changes_the_keys_that_it_names(write):
-    base = read_settings(DIGITS)
+    base = read_settings(STACKED)
     settings = read_settings(write("base: digits.yml\nnetwork: {heads: 4}\ndata: {max_tokens: 9}\nspace: {cells: 2}\n"))
     assert settings.network == base.network.model_copy(update={"heads": 4})
     assert settings.data == base.data.model_copy(update={"max_tokens": 9})
@@ -69,8 +69,8 @@ def test_a_mistake_is_said_with_its_own_file_and_line(write, text, said):
 
 
 def test_a_mistake_of_a_base_is_said_with_its_file_and_line(write):
-    line = DIGITS.read_text().split("nodes: 3")[0].count("\n") + 1
-    write(DIGITS.read_text().replace("nodes: 3", "nodes: 0"), "digits.yml")
+    line = STACKED.read_text().split("nodes: 3")[0].count("\n") + 1
+    write(STACKED.read_text().replace("nodes: 3", "nodes: 0"), "digits.yml")
     with pytest.raises(InputError, match=rf"digits.yml, line {line}, a base of .*own.yml: space.nodes is 0"):
         read_settings(write("base: digits.yml\nspace: {cells: 2}\n"))
     assert read_settings(write("base: digits.yml\nspace: {nodes: 2}\n")).space.nodes == 2

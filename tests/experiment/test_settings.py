@@ -4,12 +4,12 @@ import pytest
 
 from experiment.settings import read_settings
 from model_space.errors import InputError
-from tests.helpers.paths import DIGITS
+from tests.helpers.paths import STACKED
 from trainer.strategies.snas import SnasSettings
 
 
 def test_the_shipped_settings_are_right():
-    settings = read_settings(DIGITS)
+    settings = read_settings(STACKED)
     assert settings.space.name == "stacked"
     assert settings.search.strategy == "snas"
     assert settings.network.hidden % settings.network.heads == 0
@@ -28,7 +28,10 @@ def test_the_defaults_of_the_search_are_the_sources():
         (
             "strategy: snas",
             "strategy: enas",
-            ["search.strategy is 'enas'", "expected one of darts, gumbel_darts, single_path, snas"],
+            [
+                "search.strategy is 'enas'",
+                "expected one of darts, gumbel_darts, progressive_shrinking, single_path, snas",
+            ],
         ),
         ("edges: one", "edge: one", ["space.edge", "did you mean 'edges'"]),
         ("name: stacked", "name: stackd", ["space.name is 'stackd'", "mcan, paired, stacked"]),
@@ -50,7 +53,7 @@ def test_the_defaults_of_the_search_are_the_sources():
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, old, new, said):
-    text = DIGITS.read_text()
+    text = STACKED.read_text()
     assert old in text
     file = tmp_path / "settings.yml"
     changed = text.replace(old, new, 1)
@@ -82,7 +85,7 @@ def test_an_absent_file_is_refused(tmp_path):
 
 
 def test_a_trials_parameters_replace_settings_of_their_name():
-    settings = read_settings(DIGITS).with_parameters({"strategy": "darts", "seed": 4, "edges": "all", "dropout": 0.2})
+    settings = read_settings(STACKED).with_parameters({"strategy": "darts", "seed": 4, "edges": "all", "dropout": 0.2})
     assert settings.search.strategy == "darts" and settings.search.seed == 4
     assert settings.space.edges == "all" and settings.network.dropout == 0.2
 
@@ -93,19 +96,22 @@ def test_a_trials_parameters_replace_settings_of_their_name():
         ({"sed": 1}, "unknown parameter 'sed'.*did you mean 'seed'"),
         ({"seed": -1}, "search.seed is -1"),
         ({"edges": "two"}, "space.edges is 'two'"),
-        ({"strategy": "enas"}, "search.strategy is 'enas', expected one of darts, gumbel_darts, single_path, snas"),
+        (
+            {"strategy": "enas"},
+            "search.strategy is 'enas', expected one of darts, gumbel_darts, progressive_shrinking, single_path, snas",
+        ),
         ({"strategy": "darts", "temperature": [2, 1]}, "unknown parameter 'temperature'"),
     ],
 )
 def test_a_wrong_parameter_of_a_trial_is_named(parameters, said):
     with pytest.raises(InputError, match=said):
-        read_settings(DIGITS).with_parameters(parameters)
+        read_settings(STACKED).with_parameters(parameters)
 
 
 def test_what_a_file_says_of_its_strategy_is_not_silently_dropped(tmp_path):
     """A trial of another strategy is refused what only the file's strategy has."""
     file = tmp_path / "settings.yml"
-    file.write_text(DIGITS.read_text().replace("  strategy: snas ", "  temperature: [2.0, 1.0]\n  strategy: snas "))
+    file.write_text(STACKED.read_text().replace("  strategy: snas ", "  temperature: [2.0, 1.0]\n  strategy: snas "))
     assert read_settings(file).with_parameters({"strategy": "single_path"}).search.temperature == (2.0, 1.0)
     with pytest.raises(InputError, match=r"temperature.*'darts' has none"):
         read_settings(file).with_parameters({"strategy": "darts"})

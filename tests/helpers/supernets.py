@@ -1,7 +1,6 @@
 """Supernets at tiny sizes, and the properties that every space must have."""
 
 import torch
-from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedLayer
 from torch.nn import functional
 
 from benchmarks.plain import plain
@@ -12,12 +11,10 @@ from model_space.spaces.stacked import StackedSettings
 from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
+from trainer.strategies.progressive_shrinking import ProgressiveShrinking
 from trainer.strategies.single_path import SinglePath
 from trainer.strategies.snas import Snas
-from trainer.supernet.choices import (
-    PARAMETER_SUFFIX,
-    at_sample,
-)
+from trainer.supernet.choices import at_sample, weights_at
 from trainer.supernet.deferred import TOGETHER
 
 FORMS = [StackedSettings(edges=edges, cells=2, nodes=3) for edges in ("all", "one")]
@@ -29,6 +26,7 @@ SPACES = {
 STRATEGIES = {
     "snas": lambda: Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)),
     "single_path": lambda: SinglePath(architecture_lr=1e-3, temperature=(1.0, 1.0)),
+    "progressive_shrinking": lambda: ProgressiveShrinking(whole=0.4, shrinking=0.4),
     "darts": lambda: Darts(architecture_lr=1e-3),
     "gumbel_darts": lambda: GumbelDarts(architecture_lr=1e-3, temperature=(1.0, 1.0)),
 }
@@ -36,21 +34,6 @@ STRATEGIES = {
 
 def supernet_of(form: StackedSettings, strategy: str = "snas", **network) -> Network:
     return STRATEGIES[strategy]().mutate_model(tiny_space(form, **network).build()).double()
-
-
-def weights_at(supernet: Network, choices: dict) -> dict[str, torch.Tensor]:
-    """The supernet's weights under the names of the network frozen at a sample."""
-    layers = [(name, m) for name, m in supernet.named_modules() if isinstance(m, DifferentiableMixedLayer)]
-    weights = {}
-    for name, weight in supernet.state_dict().items():
-        for prefix, layer in layers:
-            if name.startswith(f"{prefix}."):
-                candidate, _, rest = name.removeprefix(f"{prefix}.").partition(".")
-                name = f"{prefix}.{rest}" if candidate == choices[layer.label] else ""
-                break
-        if name and not name.endswith(PARAMETER_SUFFIX):
-            weights[name] = weight
-    return weights
 
 
 def loss_of(network, batch) -> torch.Tensor:

@@ -191,3 +191,18 @@ def at_sample(supernet: nn.Module, choices: Choices) -> Iterator[dict[str, Tenso
     finally:
         for module, one in zip(modules, before, strict=True):
             set_weighting(module, one)
+
+
+def weights_at(supernet: nn.Module, choices: Choices) -> dict[str, Tensor]:
+    """Returns the weights of a supernet under the names that they have in the network of the given choices."""
+    layers = [(name, m) for name, m in supernet.named_modules() if isinstance(m, DifferentiableMixedLayer)]
+    weights = {}
+    for name, weight in supernet.state_dict().items():
+        for prefix, layer in layers:
+            if name.startswith(f"{prefix}."):
+                candidate, _, rest = name.removeprefix(f"{prefix}.").partition(".")
+                name = f"{prefix}.{rest}" if candidate == choices[layer.label] else ""
+                break
+        if name and not name.endswith(PARAMETER_SUFFIX):
+            weights[name] = weight
+    return weights

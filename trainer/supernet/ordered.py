@@ -1,10 +1,12 @@
 """The architecture of a search module, always in the order of the network, so that a search resumes bit for bit."""
 
+from contextlib import AbstractContextManager
+
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from torch import nn
 
 from model_space.contracts import Choices
-from trainer.supernet.choices import architecture_parameters, derive, distribution
+from trainer.supernet.choices import architecture_parameters, at_sample, derive, distribution
 
 
 class OrderedArchitecture(DartsLightningModule):
@@ -29,3 +31,7 @@ class OrderedArchitecture(DartsLightningModule):
         A strategy that decides in another way, for example by a controller, returns its own choices here.
         """
         return derive(self)
+
+    def validated(self) -> AbstractContextManager:
+        """Makes the supernet compute what an epoch validates: the derived architecture."""
+        return at_sample(self, self.export())

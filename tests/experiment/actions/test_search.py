@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from experiment.results import comparison
-from experiment.results.comparison import rivals
+from experiment.results.comparison import Training, best_random, rivals
 from experiment.settings import read_settings
 from model_space.architecture import Architecture
 from model_space.spaces.mcan import MCANSettings
@@ -31,6 +31,7 @@ def config(tiny_data_settings, tmp_path) -> Path:
         "network": tiny_network().model_dump(),
         "search": {"epochs": 2, "batch_size": 16},
         "train": {"epochs": 2, "batch_size": 16},
+        "compare": {"trainings": 2, "random": 2},
     }
     (tmp_path / "settings.yml").write_text(yaml.safe_dump(settings))
     content = yaml.safe_load((ROOT / "config.yml").read_text())
@@ -68,6 +69,11 @@ def test_the_whole_search_and_once_more(config):
         assert (folder / file).stat().st_size > 0 and file in said
     comparison = json.loads((folder / "results/comparison.json").read_text())
     assert len(comparison["rows"]) == 5
+    trained = [row for row in comparison["rows"] if row["parameters"]]
+    assert len(trained) == 3 and all(row["deviation"] is not None for row in trained)
+    assert "cost of the search" in said and "cost of random search" in said
+    results = {path.resolve() for path in (folder / "runs").glob("*/comparison/*/result.json")}
+    assert len(results) == 7  # two of each network, and one of the random architecture that was not the best
 
     again = launch(config)
     assert "has finished already" in again
@@ -86,17 +92,30 @@ def test_networks_are_compared_by_the_accuracy_that_the_settings_name(config, tm
     monkeypatch.setattr(comparison, "load_trained", lambda checkpoint: (None, None, None))
     monkeypatch.setattr(comparison, "load_split", lambda *arguments: None)
     monkeypatch.setattr(comparison, "train", lambda *arguments: None)
+    monkeypatch.setattr(comparison, "read_curve", lambda folder: [{"accuracy": 0.0}])
     monkeypatch.setattr(comparison, "evaluate", lambda network, split, variant: variants.append(variant) or NOTHING)
     comparison._begin(1, settings)
-    comparison._train(Architecture(space=tiny_space(MCANSettings(layers=1)), choices={}), tmp_path)
+    comparison._train(Architecture(space=tiny_space(MCANSettings(layers=1)), choices={}), 0, tmp_path)
     assert variants == ["mcan"]
 
 
-def test_rivals_are_of_similar_size():
+def test_rivals_are_mcan_of_similar_size_and_different_random_architectures():
     space = tiny_space(StackedSettings(edges="one", cells=1, nodes=3), hidden=64)
     found = Architecture(space=space, choices=space.random_choices(3))
-    networks = rivals(found, seed=0)
-    assert networks["found"] == found and networks["random"].choices != found.choices
-    assert networks["random"].space == space and networks["mcan"].space.backbone.name == "mcan"
-    for name in ("mcan", "random"):
-        assert networks[name].parameters() == pytest.approx(found.parameters(), rel=0.35)
+    networks = rivals(found, seed=0, random=5)
+    assert list(networks) == ["found", "mcan", *(f"random {i}" for i in range(1, 6))]
+    assert networks["found"] == found and networks["mcan"].space.backbone.name == "mcan"
+    assert networks["mcan"].parameters() == pytest.approx(found.parameters(), rel=0.35)
+    sampled = [networks[f"random {i}"] for i in range(1, 6)]
+    assert all(each.space == space for each in sampled)
+    assert len({each.to_json() for each in sampled}) == 5
+    assert rivals(found, seed=0, random=5) == networks != rivals(found, seed=1, random=5)
+
+
+def test_random_search_takes_the_best_on_the_validation_split():
+    results = {
+        Training("random 1", 0): {"val": 50.0, "overall": 60.0},
+        Training("random 2", 0): {"val": 55.0, "overall": 52.0},
+        Training("mcan", 0): {"val": 90.0, "overall": 90.0},
+    }
+    assert best_random(results) == "random 2"

@@ -1,5 +1,6 @@
 """What a search shows at its end: table and verdict, curves of the trials, ranking of the candidates."""
 
+import dataclasses
 import io
 import json
 import math
@@ -7,13 +8,15 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from experiment.manager.records import Trial
+from experiment.results.comparison import interval
 from experiment.results.curves import draw_curves
 from experiment.results.ranking import ranking, unmoved
-from experiment.results.report import Evaluated, markdown, save, standard_error, table, verdict
+from experiment.results.report import Difference, Evaluated, markdown, save, standard_error, table, verdict
 from model_space.errors import InputError
 
 BASELINE = Evaluated("most frequent answer", 20.0, {"yes/no": 50.0, "number": 0.0, "other": 3.0})
@@ -65,16 +68,37 @@ def test_saved_as_json_and_markdown(tmp_path):
     assert (tmp_path / "comparison.md").read_text() == markdown([BASELINE, FOUND], 2000) + "\nNo better.\n"
 
 
-def test_verdict_says_what_the_figures_allow():
-    said = verdict(FOUND, [MCAN, RANDOM], 2000)
-    assert said.startswith(
-        "Found architecture (62.0 ± 1.1) is better than random architecture (50.0 ± 1.1), "
-        "not better than MCAN (63.0 ± 1.1). A difference within two standard errors"
+def test_verdict_says_what_the_intervals_allow():
+    above, level, below = (
+        Difference(RANDOM, 12.0, (11.2, 12.9)),
+        Difference(MCAN, -1.0, (-2.1, 0.1)),
+        Difference(MCAN, -1.0, (-1.8, -0.2)),
     )
-    assert "worse than MCAN" in verdict(FOUND, [MCAN], 200_000)
-    both = verdict(FOUND, [MCAN, RANDOM], 20)
-    assert "not better than MCAN (63.0 ± 10.8) and random architecture (50.0 ± 11.2)" in both
-    assert "within two standard errors" not in verdict(FOUND, [RANDOM], 2000)
+    said = verdict(FOUND, [above, level], 2000, 3)
+    assert said == (
+        "Found architecture is 12.0 above random architecture (95 % interval 11.2 to 12.9), and 1.0 below MCAN "
+        "(95 % interval -2.1 to 0.1: no difference is shown). The intervals are over 2000 questions and 3 trainings of "
+        "each."
+    )
+    assert "no difference" not in verdict(FOUND, [above, below], 2000, 3)
+    assert "another training would move the figures further" in verdict(FOUND, [level], 2000, 1)
+
+
+def test_the_interval_is_paired_by_question_and_grows_with_the_deviation_of_trainings():
+    questions = np.random.default_rng(0).integers(2, size=(1, 2000)) * 100.0
+    better = questions.copy()
+    better[:, ::50] = 100.0
+    low, high = interval(better, questions)
+    assert 0 < low < (better - questions).mean() < high < 2  # unpaired, it would be 6 points wide
+    apart = np.concatenate([questions, np.full_like(questions, 100.0)])
+    low, high = interval(apart, np.repeat(questions, 2, axis=0))
+    assert low < 2 and high > 48
+    assert interval(questions, questions) == (0.0, 0.0)
+
+
+def test_after_the_plus_minus_is_the_deviation_over_trainings_where_there_were_several():
+    several = dataclasses.replace(FOUND, deviation=0.33)
+    assert "62.0 ± 0.3" in printed(table([several], 2000)) and "62.0 ± 1.1" in printed(table([FOUND], 2000))
 
 
 OPERATIONS = ("none", "identity", "feed_forward", "self_attention", "guided_attention")

@@ -46,6 +46,7 @@ def assert_searched_alike(first: Path, second: Path) -> None:
         moved += name.endswith(PARAMETER_SUFFIX) and (weight.abs() > 0.01).any().item()
     assert moved >= 5
     for epoch, other in zip(read_curve(first), read_curve(second), strict=True):
+        assert epoch.pop("choices") == other.pop("choices")
         del epoch["probabilities"], other["probabilities"]
         assert epoch == pytest.approx(other, rel=1e-6)
 
@@ -136,7 +137,7 @@ def test_a_batch_that_cannot_be_divided_is_refused_and_nothing_is_written(tiny_d
 def test_none_is_refused(tmp_path, key):
     text = (ROOT / "settings" / "digits.yml").read_text()
     file = tmp_path / "settings.yml"
-    file.write_text(text.replace("strategy: snas", f"{key}: 0", 1))
+    file.write_text(text.replace("search:\n", f"search:\n  {key}: 0\n", 1))
     with pytest.raises(InputError, match=rf"search\.{key} is 0: must be greater than or equal to 1"):
         read_settings(file)
 

@@ -202,12 +202,24 @@ def which_extreme_beside(scene: Scene) -> Asked:
                     yield f"Which is the {word} digit {words} the {scene.digits[i]}?", str(scene.digits[best])
 
 
+def _nearest(scene: Scene, i: int) -> int | None:
+    """Returns the digit that is nearest to one, or None if the first two are about equally far."""
+    near, second = sorted((_distance(scene, i, j), j) for j in range(len(scene.digits)) if j != i)[:2]
+    return near[1] if second[0] >= RATIO * near[0] else None
+
+
 def which_nearest(scene: Scene) -> Asked:
     """Asks which digit is nearest to another."""
     for i in scene.single:
-        near, second = sorted((_distance(scene, i, j), j) for j in range(len(scene.digits)) if j != i)[:2]
-        if second[0] >= RATIO * near[0]:
-            yield f"Which digit is nearest to the {scene.digits[i]}?", str(scene.digits[near[1]])
+        if (near := _nearest(scene, i)) is not None:
+            yield f"Which digit is nearest to the {scene.digits[i]}?", str(scene.digits[near])
+
+
+def which_colour_nearest(scene: Scene) -> Asked:
+    """Asks for the colour of the digit that is nearest to another."""
+    for i in scene.single:
+        if (near := _nearest(scene, i)) is not None:
+            yield f"What colour is the digit nearest to the {scene.digits[i]}?", scene.colour[near]
 
 
 def is_nearer(scene: Scene) -> Asked:
@@ -255,6 +267,7 @@ FORMS = {
         Form("how many beside", how_many_beside, "number"),
         Form("which largest beside", which_extreme_beside, "other"),
         Form("which nearest", which_nearest, "other"),
+        Form("which colour nearest", which_colour_nearest, "other"),
         Form("is nearer", is_nearer, "yes/no"),
     )
 }

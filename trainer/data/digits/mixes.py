@@ -21,18 +21,18 @@ class Mix:
     """The share of each form of question, by its name, relative to the others."""
 
 
-# Few kinds, few regions and few forms let learning take off early. Half of the questions are about one region. A third
-# needs two at once, which a network without self-attention over regions does not learn.
+# Few kinds, few regions and few forms let learning take off early. Half of the questions are about one region. A
+# third compare two, which a network without self-attention over regions does not learn. The others ask for a neighbour,
+# whom a network finds that sees how boxes lie to each other.
 MIXES = {
     "quick": Mix(
         kinds=5,
         crowding=0.65,
         forms={
-            "is there": 1,
-            "which corner": 1,
+            "is there": 2,
             "which colour": 1,
-            "how many of the digits": 0.5,
             "are of one colour": 2,
+            "which colour nearest": 1,
         },
     ),
     "hard": Mix(kinds=10, crowding=0.85, forms=dict.fromkeys(FORMS, 1)),

@@ -12,10 +12,12 @@ SIDES = (16, 52)
 """The smallest and the largest side of a box in pixels."""
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}
 """The colours of regions: red, green and blue, from -1 to 1."""
+COLOURS_PER_SCENE = 3
+"""The number of colours that a scene may have: with more of them, few scenes would have two digits of one colour."""
 COLOUR_NOISE = 0.25
 """The standard deviation of a region's colour around its name's."""
-BOX_GAIN = 2
-"""The factor of the five numbers of a box, which are from -1 to 1: they are so learned sooner beside the others."""
+GAIN = 2
+"""The factor of colours and boxes, which are from -1 to 1: they are so learned sooner beside the scores."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def sample_scene(sources: list[np.ndarray], crowding: float, rng: np.random.Gene
         np.concatenate([kinds, clutter])[order],
         np.concatenate([chosen, clutter])[order],
         place_boxes(len(order), rng),
-        rng.integers(len(COLOURS), size=len(order)),
+        rng.permutation(len(COLOURS))[rng.integers(COLOURS_PER_SCENE, size=len(order))],
         len(sources),
     )
 
@@ -145,4 +147,4 @@ def region_features(scene: Scene, scores: np.ndarray, rng: np.random.Generator) 
     sides = scene.boxes[:, 2:] - scene.boxes[:, :2]
     area = 2 * sides.prod(1, keepdims=True) / SIDES[1] ** 2 - 1
     box = np.concatenate([centre, 2 * (sides - SIDES[0]) / (SIDES[1] - SIDES[0]) - 1, area], axis=1)
-    return np.concatenate([scores, colours, BOX_GAIN * box], axis=1, dtype=np.float32)
+    return np.concatenate([scores, GAIN * colours, GAIN * box], axis=1, dtype=np.float32)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT = 5
+FORMAT = 6
 """The version of what is generated. It goes up whenever the same settings give other bytes."""
 SPLITS = {"train": ("train2014", 0.6), "val": ("val2014", 0.2), "test": ("test2015", 0.2)}
 """The name of each split's files, and its share of the source digits."""
@@ -22,7 +22,7 @@ class DigitsSettings(BaseModel):
     """How often each form of question is asked: `quick` is learned in minutes, `hard` is for studies."""
     seed: int = Field(0, ge=0)
     """The random seed of scenes, questions and answers."""
-    train_scenes: int = Field(12000, ge=1)
+    train_scenes: int = Field(8000, ge=1)
     """The number of scenes of the training split."""
     val_scenes: int = Field(1800, ge=1)
     """The number of scenes of the validation split."""

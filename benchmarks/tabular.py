@@ -1,0 +1,172 @@
+"""A tabular benchmark: every architecture of a small space, trained from new weights, in one table.
+
+    python -m benchmarks.tabular
+
+The space, the data and the training are those of the settings. The architectures come in a random order, so that a
+table that is not yet whole is a random sample of the space. Stopped and started again, it goes on where it was.
+
+A strategy that asks for accuracies can be run on the table a hundred times in seconds:
+
+    >>> table = Table.load()
+    >>> choices = table.space.random_choices(seed=0)
+    >>> accuracy = table.accuracy(choices)
+"""
+
+import argparse
+import csv
+import io
+import itertools
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from rich.progress import track
+
+from experiment.settings import Settings, read_settings
+from model_space.architecture import Architecture, Space
+from model_space.contracts import Choices
+from model_space.files import write_text
+from trainer.callbacks.curve import read_curve
+from trainer.data.splits import Data, load_data, load_split
+from trainer.evaluation.evaluate import evaluate
+from trainer.train import load_trained, train
+
+FILE = Path(__file__).with_suffix(".csv")
+"""The table that is kept with the code."""
+SETTINGS = Path("settings/digits.yml")
+
+_settings: Settings
+_data: Data
+"""What all trainings of a process share. They are set when the process begins."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of one architecture."""
+
+    choices: Choices
+    seed: int
+    val: tuple[float, ...]
+    """Accuracy on the validation split after each epoch, in percent."""
+    test: float
+    """Accuracy on the test split at the end, in percent."""
+    seconds: float
+    """Seconds of training, on one thread."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The trainings of the architectures of a space."""
+
+    space: Space
+    trainings: list[Training]
+
+    @classmethod
+    def load(cls, settings: Path = SETTINGS, file: Path = FILE) -> Self:
+        """Reads the table, whose space is that of the settings."""
+        read = read_settings(settings)
+        return cls(read.space_for(load_data(read.data).sizes), list(_read(file)))
+
+    def accuracy(self, choices: Choices, epoch: int | None = None, split: str = "val") -> float:
+        """Returns an accuracy of an architecture in percent, the mean over its trainings.
+
+        Args:
+            choices: The architecture.
+            epoch: Number of the epoch, from 1, after which it is validated; None for the last.
+            split: ``val``, or ``test``, which only the report of a study may look at.
+
+        Raises:
+            KeyError: The architecture was not trained.
+        """
+        of_it = [training for training in self.trainings if training.choices == choices]
+        if not of_it:
+            raise KeyError(f"not in the table: {choices}")
+        if split == "test":
+            return statistics.fmean(training.test for training in of_it)
+        return statistics.fmean(training.val[(epoch or 0) - 1] for training in of_it)
+
+
+def _read(file: Path) -> Iterator[Training]:
+    with file.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            seed, seconds, test = int(row.pop("seed")), float(row.pop("seconds")), float(row.pop("test"))
+            val = [float(row.pop(key)) for key in list(row) if key.startswith("epoch")]
+            yield Training(dict(row), seed, tuple(val), test, seconds)
+
+
+def _write(file: Path, trainings: Iterable[Training]) -> None:
+    rows = [
+        training.choices
+        | {"seed": training.seed, "seconds": f"{training.seconds:.1f}", "test": f"{training.test:.3f}"}
+        | {f"epoch{epoch}": f"{accuracy:.3f}" for epoch, accuracy in enumerate(training.val, start=1)}
+        for training in trainings
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(file, text.getvalue())
+
+
+def every_architecture(space: Space) -> list[Choices]:
+    """Returns the choices of all architectures of a space, in an order that is random and always the same."""
+    candidates = space.candidates()
+    all_choices = [dict(zip(candidates, chosen, strict=True)) for chosen in itertools.product(*candidates.values())]
+    random.Random(0).shuffle(all_choices)
+    return all_choices
+
+
+def measure(choices: Choices, seed: int) -> Training:
+    """Trains an architecture and evaluates it."""
+    space = _settings.space_for(_data.sizes)
+    options = _settings.train.model_copy(update={"seed": seed})
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        checkpoint = train(_data, Architecture(space=space, choices=choices), options, Path(folder))
+        seconds = time.monotonic() - start
+        network, vocabulary, _ = load_trained(checkpoint)
+        val = tuple(epoch["accuracy"] for epoch in read_curve(Path(folder)))
+    test = evaluate(network, load_split(_settings.data, _settings.data.final, vocabulary), _settings.data.accuracy)
+    return Training(choices, seed, val, test.overall, seconds)
+
+
+def _begin(settings: Settings) -> None:
+    global _settings, _data
+    torch.set_num_threads(1)
+    _settings, _data = settings, load_data(settings.data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", type=Path, default=SETTINGS)
+    parser.add_argument("--file", type=Path, default=FILE, help="where the table is (benchmarks/tabular.csv)")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each architecture")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--limit", type=int, help="only the first so many trainings")
+    args = parser.parse_args()
+    settings = read_settings(args.settings)
+    space = settings.space_for(load_data(settings.data).sizes)
+    trainings = list(_read(args.file)) if args.file.exists() else []
+    known = [(training.choices, training.seed) for training in trainings]
+    wanted = [(choices, seed) for seed in range(args.seeds) for choices in every_architecture(space)][: args.limit]
+    missing = [each for each in wanted if each not in known]
+    context: Any = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.processes, context, initializer=_begin, initargs=(settings,)) as pool:
+        runs = [pool.submit(measure, *each) for each in missing]
+        for run in track(as_completed(runs), f"{len(missing)} trainings", total=len(missing)):
+            trainings.append(run.result())
+            _write(args.file, trainings)
+    print(f"{args.file}: {len(trainings)} trainings")
+
+
+if __name__ == "__main__":
+    main()

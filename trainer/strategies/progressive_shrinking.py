@@ -1,0 +1,183 @@
+"""Progressive shrinking: a supernet that is trained whole first, and then at smaller and smaller parts of itself.
+
+As in Once-for-all (Cai et al., 2020, arXiv 1908.09791) the largest network is trained first, and smaller ones follow,
+which begin with its weights. Here the largest is the supernet in which every choice gives the mean of all its
+candidates. After a share ``whole`` of the steps each candidate is kept with a probability p, anew at each step and at
+least one of a choice, and a choice gives the mean of those that it keeps. p falls linearly from 1 to 0 over the share
+``shrinking``. From then on a step trains one path, sampled uniformly, as in single-path one-shot search (Guo et al.,
+2019, arXiv 1904.00420).
+
+A whole supernet learns as fast as one network, where paths that are trained in turn from the start disturb each other.
+Nothing is learned about the choices themselves: the distribution stays uniform, and the architecture is derived by
+validation, see :mod:`trainer.derivation`.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
+from typing import Any, Literal, Self
+
+import torch
+from nni.nas.oneshot.pytorch.strategy import DARTS, no_default_hook
+from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from model_space.functional.dropout import dropout_sampled_ahead
+from trainer.data.vqa import Batch
+from trainer.module import VQAModule
+from trainer.strategies.snas import sampled_sum
+from trainer.strategy import SearchSettings
+from trainer.supernet.choices import OneHot, architecture_parameter, mixed_modules, weighting
+from trainer.supernet.micro_batches import MicroBatches
+from trainer.supernet.ordered import OrderedArchitecture
+from trainer.supernet.recurrent import read_mixed_layers
+
+
+class Subset(nn.Module):
+    """A weighting by the candidates that are kept: they have the same weight, and the others none."""
+
+    kept: list[int] | None = None
+    """Positions of the candidates that are kept; None for all."""
+
+    def forward(self, architecture_parameter: Tensor) -> Tensor:
+        kept = self.kept or range(architecture_parameter.size(-1))
+        weights = torch.zeros_like(architecture_parameter)
+        weights[..., list(kept)] = 1 / len(kept)
+        return weights
+
+
+def shared_subset(module: nn.Module, memo: dict[str, Any]) -> Subset | None:
+    """Returns the subset of a label, which all layers of the label share."""
+    return memo.setdefault(f"subset {module.label}", Subset()) if hasattr(module, "label") else None
+
+
+def mean(outputs: Sequence[Any]) -> Any:
+    """Returns the mean of tensors, or of tuples of tensors."""
+    if len(outputs) == 1:
+        return outputs[0]
+    if isinstance(outputs[0], Tensor):
+        return reduce(torch.add, outputs) / len(outputs)
+    return tuple(reduce(torch.add, tensors) / len(outputs) for tensors in zip(*outputs, strict=True))
+
+
+class ShrinkingLayer(DifferentiableMixedLayer):
+    """A `LayerChoice` that gives the mean of the candidates that are kept; the others are not computed."""
+
+    computes_others = False
+
+    @classmethod
+    def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
+        return super().mutate(module, name, memo, {"softmax": shared_subset(module, memo)})
+
+    def forward(self, *inputs: Any) -> Tensor | Sequence[Tensor]:
+        weights_of: Any = weighting(self)
+        if isinstance(weights_of, OneHot):
+            return sampled_sum(self, lambda k: (self[self.names[k]], inputs))
+        kept = range(len(self.names)) if weights_of.kept is None else weights_of.kept
+        return mean([self[self.names[k]](*inputs) for k in kept])
+
+
+class ShrinkingInput(DifferentiableMixedInput):
+    """An `InputChoice` of one candidate that gives the mean of the candidates that are kept."""
+
+    computes_others = False
+
+    @classmethod
+    def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
+        return super().mutate(module, name, memo, {"softmax": shared_subset(module, memo)})
+
+    def forward(self, candidates: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | Sequence[Tensor]:
+        weights_of: Any = weighting(self)
+        if isinstance(weights_of, OneHot):
+            outputs = tuple(each if isinstance(each, tuple) else (each,) for each in candidates)
+            return sampled_sum(self, lambda k: (None, outputs[k]))
+        return mean(list(candidates) if weights_of.kept is None else [candidates[k] for k in weights_of.kept])
+
+
+class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):
+    """The search loop around the training module."""
+
+    def __init__(self, training_module: VQAModule, whole: float, shrinking: float, **kwargs: Any):
+        super().__init__(training_module, **kwargs)
+        self.whole, self.shrinking = whole, shrinking
+
+    def on_train_epoch_start(self) -> None:
+        modules = {module.label: module for module in mixed_modules(self)}.values()
+        self.subsets: list[Any] = [weighting(module) for module in modules]
+        self.candidates = [architecture_parameter(module) for module in modules]
+        super().on_train_epoch_start()
+
+    def keep_probability(self, epoch: int, step: int) -> float:
+        """Returns the probability with which a candidate is kept at a step of an epoch, both from 0."""
+        settings = self.training_module.settings
+        done = (epoch + step / self.training_module.steps_per_epoch) / settings.epochs - self.whole
+        return min(1.0, max(0.0, 1 - done / self.shrinking)) if self.shrinking else float(done < 0)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        weights, _ = self.optimizers()
+        weights.zero_grad()
+        probability = self.keep_probability(self.current_epoch, batch_idx)
+        if probability < 1:
+            noises = self.noise(torch.cat(tuple(self.candidates)).detach()).split(
+                [len(each) for each in self.candidates]
+            )
+            for subset, noise in zip(self.subsets, noises, strict=True):
+                uniform = (-(-noise).exp()).exp()  # the distribution function of the noise
+                subset.kept = (uniform < probability).nonzero().flatten().tolist() or [int(noise.argmax())]
+        with dropout_sampled_ahead():
+            for micro_batch in self.micro_batches(batch):
+                self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
+        for subset in self.subsets:
+            subset.kept = None
+        self.all_reduce(self.parameters())
+        weights.step()
+        self.advance_lr_schedulers(batch_idx)
+
+    def validated(self) -> AbstractContextManager:
+        """Makes the supernet compute what an epoch validates: here the mean of all candidates."""
+        return nullcontext()
+
+
+class ProgressiveShrinking(DARTS):
+    """Trains any NNI model space of `LayerChoice` and `InputChoice` (of one), whole first and then in parts.
+
+    Args:
+        whole: Share of the steps in which all candidates are kept.
+        shrinking: Share of the steps after them in which fewer and fewer are.
+    """
+
+    def __init__(self, *, whole: float, shrinking: float):
+        super().__init__()
+        self.whole, self.shrinking = whole, shrinking
+
+    def configure_oneshot_module(self, training_module: VQAModule) -> ProgressiveShrinkingModule:
+        return ProgressiveShrinkingModule(training_module, self.whole, self.shrinking)
+
+    def default_mutation_hooks(self) -> list[Callable]:
+        return [read_mixed_layers, ShrinkingLayer.mutate, ShrinkingInput.mutate, no_default_hook]
+
+    def train_dataloader(self, train_dataloader_fn: Callable[[], Any], val_dataloader_fn: Callable[[], Any]) -> Any:
+        return train_dataloader_fn()
+
+
+class ProgressiveShrinkingSettings(SearchSettings):
+    """Settings of a search by progressive shrinking."""
+
+    strategy: Literal["progressive_shrinking"] = "progressive_shrinking"
+    whole: float = Field(0.45, ge=0, le=1)
+    """Share of the steps in which the whole supernet is trained."""
+    shrinking: float = Field(0.35, ge=0, le=1)
+    """Share of the steps after them in which it shrinks. The steps that are left train single paths."""
+    samples: int = Field(256, ge=1, le=10_000)
+    """Number of architectures that are validated with the supernet's weights, see :mod:`trainer.derivation`."""
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if self.whole + self.shrinking > 1:
+            raise ValueError(f"whole + shrinking is {self.whole + self.shrinking:g}, expected at most 1")
+        return self
+
+    def build(self) -> ProgressiveShrinking:
+        """Returns the strategy."""
+        return ProgressiveShrinking(whole=self.whole, shrinking=self.shrinking)
