@@ -1,15 +1,16 @@
 """A tabular benchmark: every architecture of a small space, trained from new weights, in one table.
 
-    python -m benchmarks.tabular
+    python -m benchmarks.tabular            # trains what is missing, which takes hours, and sums up
+    python -m benchmarks.tabular --limit 0  # sums up what is there
 
 The space, the data and the training are those of the settings. The architectures come in a random order, so that a
 table that is not yet whole is a random sample of the space. Stopped and started again, it goes on where it was.
 
 A strategy that asks for accuracies can be run on the table a hundred times in seconds:
 
-    >>> table = Table.load()
-    >>> choices = table.space.random_choices(seed=0)
-    >>> accuracy = table.accuracy(choices)
+    table = Table.load()
+    choices = table.trainings[0].choices
+    accuracy = table.accuracy(choices)
 """
 
 import argparse
@@ -22,14 +23,19 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
+import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import track
+from rich.table import Table as RichTable
+from torch import Tensor
+from torchmetrics.functional import kendall_rank_corrcoef
 
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
@@ -43,6 +49,9 @@ from trainer.train import load_trained, train
 FILE = Path(__file__).with_suffix(".csv")
 """The table that is kept with the code."""
 SETTINGS = Path("settings/digits.yml")
+DRAWS = (1, 2, 4, 8, 16)
+"""Numbers of trainings of the random searches that are summed up, and how many searches of each."""
+SEARCHES = 4000
 
 _settings: Settings
 _data: Data
@@ -145,6 +154,40 @@ def _begin(settings: Settings) -> None:
     _settings, _data = settings, load_data(settings.data)
 
 
+def summary(trainings: Sequence[Training]) -> tuple[RichTable, RichTable, RichTable]:
+    """Returns how the accuracies are distributed, how early they can be told, and what random search makes of them."""
+    test = sorted(training.test for training in trainings)
+    spread = RichTable(
+        "test accuracy, %", *(f"{share} %" for share in (0, 10, 25, 50, 75, 90, 100)), "mean ± deviation"
+    )
+    quantiles = np.quantile(test, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])
+    deviation = statistics.stdev(test) if len(test) > 1 else 0.0
+    spread.add_row(
+        "quantiles", *(f"{each:.1f}" for each in quantiles), f"{statistics.fmean(test):.1f} ± {deviation:.1f}"
+    )
+
+    epochs = len(trainings[0].val)
+    early = RichTable("validated after epoch", *map(str, range(1, epochs + 1)))
+    final = torch.tensor([training.test for training in trainings])
+    by_epoch = torch.tensor([training.val for training in trainings]).T
+    taus = [cast(Tensor, kendall_rank_corrcoef(accuracies, final)).item() for accuracies in by_epoch]
+    early.add_row("Kendall's τ with the test accuracy", *(f"{tau:.2f}" for tau in taus))
+
+    draws = RichTable("random search, trainings", *map(str, DRAWS))
+    found = [_random_search(trainings, n) for n in DRAWS]
+    draws.add_row(
+        "test accuracy of its best", *(f"{statistics.fmean(each):.1f} ± {statistics.stdev(each):.1f}" for each in found)
+    )
+    return spread, early, draws
+
+
+def _random_search(trainings: Sequence[Training], n: int) -> list[float]:
+    """Returns, for each of many searches, the test accuracy of the best of n different trainings by validation."""
+    generator = random.Random(0)
+    picks = (generator.sample(trainings, min(n, len(trainings))) for _ in range(SEARCHES))
+    return [max(picked, key=lambda training: training.val[-1]).test for picked in picks]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", type=Path, default=SETTINGS)
@@ -165,7 +208,10 @@ def main() -> None:
         for run in track(as_completed(runs), f"{len(missing)} trainings", total=len(missing)):
             trainings.append(run.result())
             _write(args.file, trainings)
-    print(f"{args.file}: {len(trainings)} trainings")
+    console = Console(width=120)
+    console.print(f"{args.file}: {len(trainings)} trainings of {len(every_architecture(space))} architectures")
+    if trainings:
+        console.print(*summary(trainings))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""The tabular benchmark: what is kept is of the space it says, and a table is made, resumed and asked."""
+
+import dataclasses
+import sys
+
+import pytest
+import yaml
+
+from benchmarks import tabular
+from benchmarks.tabular import FILE, Table, every_architecture
+from experiment.settings import read_settings
+from model_space.architecture import Space
+from model_space.sizes import DataSizes
+from tests.helpers.paths import DIGITS
+from tests.helpers.trained import settings_file
+
+
+def test_the_kept_table_is_a_random_part_of_the_space():
+    data = DataSizes(feature_size=18, vocabulary_size=20, answers=6)
+    space = read_settings(DIGITS).space_for(data)
+    order = every_architecture(space)
+    assert len(order) == len({repr(choices) for choices in order}) == 256
+    kept = list(tabular._read(FILE))
+    trained = [(repr(training.choices), training.seed) for training in kept]
+    assert len(trained) >= 60 and len(set(trained)) == len(trained)
+    # The first ones of the random order, but for those that were being trained when it was stopped.
+    assert {choices for choices, _ in trained} <= {repr(choices) for choices in order[: len(trained) + 8]}
+    for training in kept:
+        space.check(training.choices, str(FILE))
+        assert len(training.val) == read_settings(DIGITS).train.epochs
+        assert all(0 <= accuracy <= 100 for accuracy in (*training.val, training.test))
+
+
+@pytest.fixture
+def tiny(tiny_data_settings, tmp_path):
+    file = settings_file(
+        tmp_path / "settings.yml", tiny_data_settings, name="encoder_decoder", encoder_blocks=1, decoder_blocks=1
+    )
+    content = yaml.safe_load(file.read_text()) | {"train": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 16}}
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_a_table_is_made_goes_on_where_it_was_and_is_asked(tiny, tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        file = str(tmp_path / "table.csv")
+        monkeypatch.setattr(sys, "argv", ["tabular", "--settings", str(tiny), "--file", file, *arguments])
+        tabular.main()
+        return Table.load(tiny, tmp_path / "table.csv")
+
+    part = run("--limit", "2", "--processes", "1")
+    whole = run("--processes", "2")
+    assert "8 trainings of 8 architectures" in capsys.readouterr().out
+    assert whole.trainings[:2] == part.trainings and len(whole.trainings) == 8
+    again = run("--seeds", "2", "--limit", "9", "--processes", "1")
+    assert again.trainings[:8] == whole.trainings
+    choices = again.trainings[8].choices
+    one, two = (training for training in again.trainings if training.choices == choices)
+    assert (one.seed, two.seed) == (0, 1)
+    assert again.accuracy(choices) == pytest.approx((one.val[-1] + two.val[-1]) / 2)
+    assert again.accuracy(choices, epoch=1) == pytest.approx((one.val[0] + two.val[0]) / 2)
+    assert again.accuracy(choices, split="test") == pytest.approx((one.test + two.test) / 2)
+    with pytest.raises(KeyError, match="not in the table"):
+        Table(again.space, []).accuracy(choices)
+
+    # The same training once more gives the same figures.
+    tabular._begin(read_settings(tiny))
+    repeated = tabular.measure(one.choices, one.seed)
+    assert dataclasses.replace(repeated, seconds=0).val == pytest.approx(one.val, abs=1e-3)
+    assert repeated.test == pytest.approx(one.test, abs=1e-3)
+
+
+def test_its_space_is_that_of_the_settings(tiny):
+    assert isinstance(Table.load(tiny).space, Space)
