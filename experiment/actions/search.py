@@ -151,9 +151,10 @@ def report(console: Console, found: Architecture, settings: Settings, folder: Pa
     rows = baselines(settings)
     results = train_all(console, networks, settings, folder)
     seeds = [settings.train.seed + i for i in range(settings.compare.trainings)]
+    layers = networks["mcan"].space.backbone.model_dump()["layers"]
     names = {
         best_random(results): f"best of {settings.compare.random} random",
-        "mcan": f"MCAN, {networks['mcan'].space.backbone.model_dump()['layers']} layer(s)",
+        "mcan": f"MCAN, {layers} layer{'s' if layers > 1 else ''}",
         "found": "found architecture",
     }
     evaluated = {
