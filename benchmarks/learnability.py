@@ -32,8 +32,6 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.vqa_accuracy import Accuracy, Evaluator, most_frequent_answer, most_frequent_answer_of_form
 from trainer.train import load_trained, train
 
-ANSWER_TYPES = ("yes/no", "number", "other")
-
 ABLATIONS: dict[str, list[tuple[type[nn.Module], str]]] = {
     "MCAN without guided attention": [(Decoder, "guided_attention")],
     "MCAN without self-attention over regions": [(Decoder, "self_attention")],
@@ -135,7 +133,8 @@ def baselines(data: Data) -> dict[str, list[Accuracy]]:
 def tables(results: dict[str, list[Accuracy]]) -> tuple[Table, Table]:
     """Returns the accuracies by type of answer, and those by form of question."""
     overall, forms = Table(), Table()
-    for title in ("", "overall, %", *ANSWER_TYPES):
+    kinds_of_answer = list(results["MCAN"][0].per_answer_type)
+    for title in ("", "overall, %", *kinds_of_answer):
         overall.add_column(title, justify="right" if title else "left", no_wrap=True)
     forms.add_column("", no_wrap=True)
     for form in results["MCAN"][0].per_question_type:
@@ -145,7 +144,7 @@ def tables(results: dict[str, list[Accuracy]]) -> tuple[Table, Table]:
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
         kinds = [accuracy.per_answer_type | accuracy.per_question_type for accuracy in accuracies]
         means = {kind: f"{statistics.fmean(each[kind] for each in kinds):.1f}" for kind in kinds[0]}
-        overall.add_row(name, f"{statistics.fmean(values):.1f}{spread}", *(means[kind] for kind in ANSWER_TYPES))
+        overall.add_row(name, f"{statistics.fmean(values):.1f}{spread}", *(means[kind] for kind in kinds_of_answer))
         forms.add_row(name, *(means[form] for form in accuracies[0].per_question_type))
     return overall, forms
 

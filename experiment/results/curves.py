@@ -14,7 +14,7 @@ from model_space.errors import InputError
 from model_space.files import write_whole
 
 CURVES = {
-    "default": "validation accuracy of the derived architecture, %",
+    "default": "validation accuracy, %",
     "entropy": "entropy of the architecture distribution (1: undecided)",
     "temperature": "temperature",
 }

@@ -88,6 +88,7 @@ def write_config(home: Path, **changes) -> Path:
         "trialCodeDirectory": str(ROOT),
         "tuner": {"codeDirectory": str(ROOT), "className": "experiment.manager.grid.Grid"},
         "experimentWorkingDirectory": str(home / "runs"),
+        "maxTrialNumber": 4,
     } | changes
     file = home / "config.yml"
     file.write_text(yaml.safe_dump(config))
