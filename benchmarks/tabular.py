@@ -22,7 +22,6 @@ import os
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -37,14 +36,13 @@ from rich.table import Table as RichTable
 from torch import Tensor
 from torchmetrics.functional import kendall_rank_corrcoef
 
+from experiment.results.comparison import measure as train_and_evaluate
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
 from model_space.contracts import Choices
 from model_space.files import write_text
 from trainer.callbacks.curve import read_curve
-from trainer.data.splits import Data, load_data, load_split
-from trainer.evaluation.evaluate import evaluate
-from trainer.train import load_trained, train
+from trainer.data.splits import Data, load_data
 
 FILE = Path(__file__).with_suffix(".csv")
 """The table that is kept with the code."""
@@ -136,16 +134,11 @@ def every_architecture(space: Space) -> list[Choices]:
 
 def measure(choices: Choices, seed: int) -> Training:
     """Trains an architecture and evaluates it."""
-    space = _settings.space_for(_data.sizes)
-    options = _settings.train.model_copy(update={"seed": seed})
+    architecture = Architecture(space=_settings.space_for(_data.sizes), choices=choices)
     with tempfile.TemporaryDirectory() as folder:
-        start = time.monotonic()
-        checkpoint = train(_data, Architecture(space=space, choices=choices), options, Path(folder))
-        seconds = time.monotonic() - start
-        network, vocabulary, _ = load_trained(checkpoint)
+        result, _ = train_and_evaluate(architecture, seed, Path(folder), _settings, _data)
         val = tuple(epoch["accuracy"] for epoch in read_curve(Path(folder)))
-    test = evaluate(network, load_split(_settings.data, _settings.data.final, vocabulary), _settings.data.accuracy)
-    return Training(choices, seed, val, test.overall, seconds)
+    return Training(choices, seed, val, result["overall"], result["seconds"])
 
 
 def _begin(settings: Settings) -> None:

@@ -9,7 +9,6 @@ import yaml
 from benchmarks import tabular
 from benchmarks.tabular import FILE, Table, every_architecture
 from experiment.settings import read_settings
-from model_space.architecture import Space
 from model_space.sizes import DataSizes
 from tests.helpers.paths import DIGITS
 from tests.helpers.trained import settings_file
@@ -71,4 +70,6 @@ def test_a_table_is_made_goes_on_where_it_was_and_is_asked(tiny, tmp_path, monke
 
 
 def test_its_space_is_that_of_the_settings(tiny):
-    assert isinstance(Table.load(tiny).space, Space)
+    settings = read_settings(tiny)
+    space = Table.load(tiny).space
+    assert space.backbone == settings.space and space.network == settings.network and len(space.candidates()) == 2

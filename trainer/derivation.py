@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.utils.data import DataLoader, Subset
 
 from model_space.architecture import Architecture, Space
@@ -24,7 +23,7 @@ from model_space.contracts import Choices
 from trainer.data.splits import Data
 from trainer.data.vqa import Batch, loader, sampler_of
 from trainer.evaluation.evaluate import BATCH, mean_soft_accuracy, move
-from trainer.module import answer_logits, soft_accuracy
+from trainer.module import VQAModule, answer_logits, soft_accuracy
 from trainer.strategy import SearchSettings
 from trainer.supernet.choices import at_sample, weights_at
 
@@ -130,18 +129,18 @@ def _tuned_accuracy(supernet: nn.Module, choices: Choices, space: Space, data: D
     device = next(supernet.parameters()).device
     network = Architecture(space=space, choices=choices).network()
     network.load_state_dict(weights_at(supernet, choices))
-    network.to(device).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.9, 0.98), eps=1e-9, fused=True)
+    module = VQAModule(settings, steps_per_epoch=settings.tuning_steps)
+    module.set_model(network)
+    module.to(device).train()
+    optimizer = module.configure_optimizers()["optimizer"]
     batches = loader(data.train, settings.batch_size, seed=settings.seed, drop_last=True)
     # The training questions come in another order than in the search, and more than once if they are few.
     endless = itertools.chain.from_iterable(_epoch(batches, epoch) for epoch in itertools.count(settings.epochs))
     for step, batch in enumerate(itertools.islice(endless, settings.tuning_steps)):
         for group in optimizer.param_groups:
             group["lr"] = settings.lr if step < settings.tuning_steps * 2 / 3 else settings.lr / 5
-        batch = move(batch, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
-            logits = answer_logits(network, batch)
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), batch.targets, reduction="sum")
+            loss = module.training_step(move(batch, device), step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

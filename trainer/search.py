@@ -51,7 +51,8 @@ def search(
             percent, loss, temperature, entropy, and the probability of every candidate.
 
     Returns:
-        The derived architecture. Its score is its accuracy on the validation split, with the supernet's weights.
+        The derived architecture. Its score is its accuracy on the validation split: with the supernet's weights, or
+        with ``samples`` after a short training from them.
 
     Raises:
         InputError: The folder holds another search, the space has nothing to search, a batch cannot be divided, or a

@@ -65,9 +65,8 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
         elif curve and (warning := unmoved(curve[-1]["probabilities"])):
             console.print(f"[yellow]trial {trial.number}:[/yellow] {warning}")
     report(console, found, settings, folder / "comparison")
-    seconds = [
-        json.loads(trial.final["architecture"])["provenance"]["seconds"] for trial in experiment.trials if trial.final
-    ]
+    provenances = [json.loads(trial.final["architecture"])["provenance"] for trial in experiment.trials if trial.final]
+    seconds = [each["seconds"] for each in provenances if "seconds" in each]  # trials of older versions do not say it
     console.print(f"cost of the search: {sum(seconds):.0f} s in {len(seconds)} trials", highlight=False)
 
 
@@ -146,7 +145,6 @@ def follow(console: Console, folder: Path) -> None:
 
 def report(console: Console, found: Architecture, settings: Settings, folder: Path) -> None:
     """Trains the found architecture and its rivals, and prints the table."""
-    assert settings.data.final.annotations  # else the search would not have started
     networks = rivals(found, settings.train.seed, settings.compare.random)
     rows = baselines(settings)
     results = train_all(console, networks, settings, folder)
@@ -157,19 +155,17 @@ def report(console: Console, found: Architecture, settings: Settings, folder: Pa
         "mcan": f"MCAN, {layers} layer{'s' if layers > 1 else ''}",
         "found": "found architecture",
     }
-    evaluated = {
-        name: evaluated_of(title, [results[Training(name, seed)] for seed in seeds]) for name, title in names.items()
-    }
-    rows += evaluated.values()
-    of_found, *of_others = (
-        by_question([Training(name, seed) for seed in seeds], folder) for name in reversed(evaluated)
-    )
+    trainings = {name: [Training(name, seed) for seed in seeds] for name in names}
+    evaluated = {name: evaluated_of(names[name], [results[each] for each in trainings[name]]) for name in names}
+    accuracies = {name: by_question(trainings[name], folder) for name in names}
+    ours = evaluated.pop("found")
     differences = [
-        Difference(evaluated[name], evaluated["found"].overall - evaluated[name].overall, interval(of_found, other))
-        for name, other in zip([*reversed(evaluated)][1:], of_others, strict=True)
+        Difference(row, ours.overall - row.overall, interval(accuracies["found"], accuracies[name]))
+        for name, row in reversed(evaluated.items())
     ]
-    questions = of_found.shape[1]
-    conclusion = verdict(evaluated["found"], differences, questions, len(seeds))
+    rows += [*evaluated.values(), ours]
+    questions = accuracies["found"].shape[1]
+    conclusion = verdict(ours, differences, questions, len(seeds))
     save(rows, questions, conclusion, RESULTS / "comparison")
     console.print(table(rows, questions))
     console.print(conclusion, f"\n{questions} questions of {settings.data.final.questions}")
@@ -205,7 +201,7 @@ def train_all(
 
 def baselines(settings: Settings) -> list[Evaluated]:
     """Returns the accuracies of the answers that no network is needed for."""
-    assert settings.data.final.annotations
+    assert settings.data.final.annotations  # else the search would not have started
     annotations = read_annotations(settings.data.final.annotations)
     paths = [part.annotations for part in settings.data.train_parts]
     training = [each for path in paths if path for each in read_annotations(path)]

@@ -167,12 +167,33 @@ def _begin(threads: int, settings: Settings) -> None:
 
 
 def _train(architecture: Architecture, seed: int, folder: Path) -> None:
+    result, accuracies = measure(architecture, seed, folder, _settings, _data)
+    with write_whole(folder / BY_QUESTION) as partial, partial.open("wb") as file:
+        np.save(file, accuracies)
+    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")  # last: it says that the training is whole
+
+
+def measure(
+    architecture: Architecture, seed: int, folder: Path, settings: Settings, data: Data
+) -> tuple[Result, np.ndarray]:
+    """Trains an architecture from new weights and evaluates it on the test split.
+
+    Args:
+        architecture: The architecture.
+        seed: Seed of the training.
+        folder: Gets the checkpoint and the curve.
+        settings: Say how to train, and name the test split.
+        data: Training and validation split.
+
+    Returns:
+        What is kept of the training, and its accuracy at each test question in percent, ``(questions,)``.
+    """
     start = time.monotonic()
-    checkpoint = train(_data, architecture, _settings.train.model_copy(update={"seed": seed}), folder)
+    checkpoint = train(data, architecture, settings.train.model_copy(update={"seed": seed}), folder)
     seconds = time.monotonic() - start
     network, vocabulary, _ = load_trained(checkpoint)
-    data = _settings.data
-    accuracy = evaluate(network, load_split(data, data.final, vocabulary), data.accuracy)
+    split = load_split(settings.data, settings.data.final, vocabulary)
+    accuracy = evaluate(network, split, settings.data.accuracy)
     result = {
         "overall": accuracy.overall,
         "per_answer_type": accuracy.per_answer_type,
@@ -180,6 +201,4 @@ def _train(architecture: Architecture, seed: int, folder: Path) -> None:
         "parameters": architecture.parameters(),
         "seconds": seconds,
     }
-    with write_whole(folder / BY_QUESTION) as partial, partial.open("wb") as file:
-        np.save(file, np.array(list(accuracy.per_question.values()), dtype=np.float32))
-    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")  # last: it says that the training is whole
+    return result, np.array(list(accuracy.per_question.values()), dtype=np.float32)

@@ -19,16 +19,15 @@ from typing import Any, Literal, Self
 
 import torch
 from nni.nas.oneshot.pytorch.strategy import DARTS, no_default_hook
-from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from model_space.functional.dropout import dropout_sampled_ahead
 from trainer.data.vqa import Batch
 from trainer.module import VQAModule
-from trainer.strategies.snas import sampled_sum
+from trainer.strategies.single_path import SinglePathInput, SinglePathLayer
 from trainer.strategy import SearchSettings
-from trainer.supernet.choices import OneHot, architecture_parameter, mixed_modules, weighting
+from trainer.supernet.choices import architecture_parameter, mixed_modules, weighting
 from trainer.supernet.micro_batches import MicroBatches
 from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
@@ -40,10 +39,14 @@ class Subset(nn.Module):
     kept: list[int] | None = None
     """Positions of the candidates that are kept; None for all."""
 
+    def positions(self, candidates: int) -> Sequence[int]:
+        """Returns the positions that are kept, of so many candidates."""
+        return range(candidates) if self.kept is None else self.kept
+
     def forward(self, architecture_parameter: Tensor) -> Tensor:
-        kept = self.kept or range(architecture_parameter.size(-1))
+        kept = list(self.positions(architecture_parameter.size(-1)))
         weights = torch.zeros_like(architecture_parameter)
-        weights[..., list(kept)] = 1 / len(kept)
+        weights[..., kept] = 1 / len(kept)
         return weights
 
 
@@ -61,38 +64,28 @@ def mean(outputs: Sequence[Any]) -> Any:
     return tuple(reduce(torch.add, tensors) / len(outputs) for tensors in zip(*outputs, strict=True))
 
 
-class ShrinkingLayer(DifferentiableMixedLayer):
+class ShrinkingLayer(SinglePathLayer):
     """A `LayerChoice` that gives the mean of the candidates that are kept; the others are not computed."""
 
-    computes_others = False
-
-    @classmethod
-    def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
-        return super().mutate(module, name, memo, {"softmax": shared_subset(module, memo)})
+    shared_weighting = staticmethod(shared_subset)
 
     def forward(self, *inputs: Any) -> Tensor | Sequence[Tensor]:
-        weights_of: Any = weighting(self)
-        if isinstance(weights_of, OneHot):
-            return sampled_sum(self, lambda k: (self[self.names[k]], inputs))
-        kept = range(len(self.names)) if weights_of.kept is None else weights_of.kept
-        return mean([self[self.names[k]](*inputs) for k in kept])
+        subset = weighting(self)
+        if not isinstance(subset, Subset):  # at a sample
+            return super().forward(*inputs)
+        return mean([self[self.names[k]](*inputs) for k in subset.positions(len(self.names))])
 
 
-class ShrinkingInput(DifferentiableMixedInput):
+class ShrinkingInput(SinglePathInput):
     """An `InputChoice` of one candidate that gives the mean of the candidates that are kept."""
 
-    computes_others = False
-
-    @classmethod
-    def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
-        return super().mutate(module, name, memo, {"softmax": shared_subset(module, memo)})
+    shared_weighting = staticmethod(shared_subset)
 
     def forward(self, candidates: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | Sequence[Tensor]:
-        weights_of: Any = weighting(self)
-        if isinstance(weights_of, OneHot):
-            outputs = tuple(each if isinstance(each, tuple) else (each,) for each in candidates)
-            return sampled_sum(self, lambda k: (None, outputs[k]))
-        return mean(list(candidates) if weights_of.kept is None else [candidates[k] for k in weights_of.kept])
+        subset = weighting(self)
+        if not isinstance(subset, Subset):
+            return super().forward(candidates)
+        return mean([candidates[k] for k in subset.positions(len(candidates))])
 
 
 class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):

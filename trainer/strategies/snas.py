@@ -95,15 +95,24 @@ def sampled_sum(mixed: MixedModule, candidate: Callable[[int], Candidate]) -> Te
     return _SampledSum.apply(one_hot, sample, others, *output)
 
 
+def shared_sample(module: nn.Module, memo: dict[str, Any]) -> OneHot | None:
+    """Returns the sample of a label, which all layers of the label share."""
+    if not hasattr(module, "label"):
+        return None
+    return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "resample_each_call", False)))
+
+
 class SampledLayer(DifferentiableMixedLayer):
     """A `LayerChoice` at a hard sample; its candidates give a tensor or a tuple of tensors."""
 
     computes_others = True
     """Whether the candidates that are not chosen are computed, for their entries of the sample's gradient."""
+    shared_weighting: Callable[[nn.Module, dict[str, Any]], nn.Module | None] = staticmethod(shared_sample)
+    """Makes the weighting of a label, which all its layers share."""
 
     @classmethod
     def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
-        return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
+        return super().mutate(module, name, memo, {"softmax": cls.shared_weighting(module, memo)})
 
     def forward(self, *inputs: Any) -> Tensor | Sequence[Tensor]:
         return sampled_sum(self, lambda k: (self[self.names[k]], inputs))
@@ -113,22 +122,16 @@ class SampledInput(DifferentiableMixedInput):
     """An `InputChoice` of one candidate, a tensor or a tuple of tensors, at a hard sample."""
 
     computes_others = True
+    shared_weighting: Callable[[nn.Module, dict[str, Any]], nn.Module | None] = staticmethod(shared_sample)
 
     @classmethod
     def mutate(cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]) -> Any:
-        return super().mutate(module, name, memo, {"softmax": shared_sample(module, memo)})
+        return super().mutate(module, name, memo, {"softmax": cls.shared_weighting(module, memo)})
 
     def forward(self, candidates: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | Sequence[Tensor]:
         # A tuple: later nodes may append to a list, which would keep the graph alive.
         outputs = tuple(each if isinstance(each, tuple) else (each,) for each in candidates)
         return sampled_sum(self, lambda k: (None, outputs[k]))
-
-
-def shared_sample(module: nn.Module, memo: dict[str, Any]) -> OneHot | None:
-    """Returns the sample of a label, which all layers of the label share."""
-    if not hasattr(module, "label"):
-        return None
-    return memo.setdefault(f"sample {module.label}", OneHot(getattr(module, "resample_each_call", False)))
 
 
 class SnasModule(MicroBatches, OrderedArchitecture):
