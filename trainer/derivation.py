@@ -2,8 +2,9 @@
 
 With ``samples`` in the settings, architectures are sampled from the distribution of the search, beside the most
 probable one, and validated with the weights that they have in the supernet. The best ones, the shortlist, are then
-trained on for some steps, each on its own and from those weights. The best of them in the end is derived. A space that
-has no more architectures than ``samples`` is looked at whole.
+trained on, each on its own and from those weights, by successive halving (Jamieson and Talwalkar, 2016, arXiv
+1502.07943): after each third of the steps but the last, the better half goes on. The best of those that are left in the
+end is derived. A space that has no more architectures than ``samples`` is looked at whole.
 
 In a supernet all paths share their weights, and no path has them to itself. So its accuracies tell good paths from bad
 ones, but hardly good ones from the best. A short training of its own shows what a path can do.
@@ -12,7 +13,8 @@ ones, but hardly good ones from the best. A short training of its own shows what
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,15 +23,17 @@ from torch.utils.data import DataLoader, Subset
 from model_space.architecture import Architecture, Space
 from model_space.contracts import Choices
 from trainer.data.splits import Data
-from trainer.data.vqa import Batch, loader, sampler_of
+from trainer.data.vqa import Batch, VQADataset, loader, sampler_of
 from trainer.evaluation.evaluate import BATCH, mean_soft_accuracy, move
 from trainer.module import VQAModule, answer_logits, soft_accuracy
 from trainer.strategy import SearchSettings
 from trainer.supernet.choices import at_sample, weights_at
 
-RANKING_QUESTIONS = 800
-"""Number of questions of the validation split on which the samples are compared: with hundreds of samples, the whole
-split would take longer than the shortlist."""
+FEW_QUESTIONS, MORE_QUESTIONS = 200, 800
+"""Numbers of questions of the validation split on which all samples are compared first, and then the best quarter of
+them, and the shortlist in its training: with hundreds of samples, the whole split would take longer than all else."""
+RUNGS = 3
+"""Number of parts of the steps of a short training."""
 
 
 def derive(
@@ -55,15 +59,24 @@ def derive(
     """
     sampled = samples(space, settings.samples, settings.seed, probabilities, [most_probable])
     device = next(supernet.parameters()).device
-    generator = torch.Generator().manual_seed(settings.seed)
-    questions = torch.randperm(len(data.val), generator=generator)[:RANKING_QUESTIONS].tolist()
-    batches = [move(batch, device) for batch in loader(Subset(data.val, questions), BATCH)]
-    accuracies = [_accuracy(supernet, choices, batches) for choices in sampled]
-    best_first = sorted(range(len(sampled)), key=lambda i: -accuracies[i])
-    shortlist = [sampled[i] for i in best_first[: settings.shortlist]]
-    tuned = [_tuned_accuracy(supernet, choices, space, data, settings) for choices in shortlist]
-    best = max(range(len(shortlist)), key=tuned.__getitem__)
-    return shortlist[best], tuned[best], shortlist
+    few, more = (_some_batches(data.val, n, settings.seed, device) for n in (FEW_QUESTIONS, MORE_QUESTIONS))
+    quarter = max(settings.shortlist, len(sampled) // 4)
+    sampled = best(sampled, quarter, lambda choices: _supernet_accuracy(supernet, choices, few))
+    sampled = best(sampled, settings.shortlist, lambda choices: _supernet_accuracy(supernet, choices, more))
+    running = [ShortTraining(supernet, choices, space, data, settings) for choices in sampled]
+    for rung in range(1, RUNGS + 1):
+        for each in running:
+            each.run_until(settings.tuning_steps * rung // RUNGS)
+        if rung < RUNGS:
+            running = best(running, math.ceil(len(running) / 2), lambda each: _accuracy(each.network, more))
+    accuracies = [mean_soft_accuracy(each.network, data.val) for each in running]
+    winner = max(range(len(running)), key=accuracies.__getitem__)
+    return running[winner].choices, accuracies[winner], sampled
+
+
+def best(candidates: Sequence[Any], n: int, accuracy: Callable[[Any], float]) -> list[Any]:
+    """Returns the n candidates that are most accurate, the best one first."""
+    return sorted(candidates, key=accuracy, reverse=True)[:n]
 
 
 def samples(
@@ -110,41 +123,74 @@ def shares(architectures: Sequence[Choices], space: Space) -> dict[str, dict[str
     }
 
 
+def _some_batches(questions: VQADataset, n: int, seed: int, device: torch.device) -> list[Batch]:
+    """Returns so many random questions of a split."""
+    order = torch.randperm(len(questions), generator=torch.Generator().manual_seed(seed))
+    return [move(batch, device) for batch in loader(Subset(questions, order[:n].tolist()), BATCH)]
+
+
 @torch.inference_mode()
-def _accuracy(supernet: nn.Module, choices: Choices, batches: Sequence[Batch]) -> float:
-    """Returns the accuracy of an architecture with the weights that it has in the supernet."""
-    training = supernet.training
-    supernet.eval()
-    with at_sample(supernet, choices):
-        right = [soft_accuracy(answer_logits(supernet, batch), batch.targets) for batch in batches]
-    supernet.train(training)
+def _accuracy(network: nn.Module, batches: Sequence[Batch]) -> float:
+    """Returns the accuracy of a network on some questions."""
+    training = network.training
+    network.eval()
+    right = [soft_accuracy(answer_logits(network, batch), batch.targets) for batch in batches]
+    network.train(training)
     return torch.cat(right).mean().item()
 
 
-def _tuned_accuracy(supernet: nn.Module, choices: Choices, space: Space, data: Data, settings: SearchSettings) -> float:
-    """Returns the accuracy of an architecture after a short training from the weights that it has in the supernet.
+def _supernet_accuracy(supernet: nn.Module, choices: Choices, batches: Sequence[Batch]) -> float:
+    """Returns the accuracy of an architecture with the weights that it has in the supernet."""
+    with at_sample(supernet, choices):
+        return _accuracy(supernet, batches)
 
-    The learning rate is that of the search, and a fifth of it in the last third of the steps.
+
+class ShortTraining:
+    """A training of an architecture from the weights that it has in the supernet.
+
+    The learning rate is that of the search, and a fifth of it in the last of the parts.
+
+    Args:
+        supernet: Where the weights are from; it is left as it is.
+        choices: The architecture.
+        space: What was searched.
+        data: Training and validation split.
+        settings: Settings of the search.
     """
-    device = next(supernet.parameters()).device
-    network = Architecture(space=space, choices=choices).network()
-    network.load_state_dict(weights_at(supernet, choices))
-    module = VQAModule(settings, steps_per_epoch=settings.tuning_steps)
-    module.set_model(network)
-    module.to(device).train()
-    optimizer = module.configure_optimizers()["optimizer"]
-    batches = loader(data.train, settings.batch_size, seed=settings.seed, drop_last=True)
-    # The training questions come in another order than in the search, and more than once if they are few.
-    endless = itertools.chain.from_iterable(_epoch(batches, epoch) for epoch in itertools.count(settings.epochs))
-    for step, batch in enumerate(itertools.islice(endless, settings.tuning_steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr if step < settings.tuning_steps * 2 / 3 else settings.lr / 5
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
-            loss = module.training_step(move(batch, device), step)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return mean_soft_accuracy(network, data.val)
+
+    def __init__(self, supernet: nn.Module, choices: Choices, space: Space, data: Data, settings: SearchSettings):
+        self.choices = choices
+        self.network = Architecture(space=space, choices=choices).network()
+        self.network.load_state_dict(weights_at(supernet, choices))
+        self._settings = settings
+        self._module = VQAModule(settings, steps_per_epoch=settings.tuning_steps)
+        self._module.set_model(self.network)
+        self._module.to(next(supernet.parameters()).device).train()
+        self._optimizer = self._module.configure_optimizers()["optimizer"]
+        self._batches = _endless(data.train, settings)
+        self._step = 0
+
+    def run_until(self, step: int) -> None:
+        """Trains until so many steps are done in all."""
+        settings, device = self._settings, self._module.device
+        while self._step < step:
+            last_part = self._step >= settings.tuning_steps * (RUNGS - 1) // RUNGS
+            for group in self._optimizer.param_groups:
+                group["lr"] = settings.lr / 5 if last_part else settings.lr
+            self._optimizer.zero_grad()
+            for batch in itertools.islice(self._batches, settings.accumulate):  # the loss is a sum, so gradients add up
+                with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
+                    loss = self._module.training_step(move(batch, device), self._step)
+                loss.backward()
+            self._optimizer.step()
+            self._step += 1
+
+
+def _endless(questions: VQADataset, settings: SearchSettings) -> Iterator[Batch]:
+    """Returns micro-batches without an end, in another order than in the search, and again if they are few."""
+    batches = loader(questions, settings.batch_size, seed=settings.seed, drop_last=True)
+    sampler_of(batches).divide(settings.accumulate)
+    return itertools.chain.from_iterable(_epoch(batches, epoch) for epoch in itertools.count(settings.epochs))
 
 
 def _epoch(batches: DataLoader, epoch: int) -> DataLoader:

@@ -1,17 +1,22 @@
 """How an architecture is derived by validation: what is sampled, what is shortlisted, what is chosen."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 
+from model_space.architecture import Architecture
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from tests.helpers.searching import ignore, short_search
 from tests.helpers.supernets import supernet_of
 from tests.helpers.tiny import space_of, tiny_space
 from trainer import derivation
 from trainer.callbacks.curve import read_curve
-from trainer.derivation import derive, samples, shares
+from trainer.derivation import ShortTraining, derive, samples, shares
+from trainer.module import answer_logits
 from trainer.search import search
-from trainer.supernet.choices import distribution
+from trainer.strategies.progressive_shrinking import ProgressiveShrinking
+from trainer.supernet.choices import distribution, weights_at
 
 CHAIN = EncoderDecoderSettings(encoder_blocks=1, decoder_blocks=2, relation_size=4)
 
@@ -44,16 +49,56 @@ def test_shares_are_those_of_the_architectures():
     assert all(max(each.values()) == 1.0 == sum(each.values()) for each in shares(one, space).values())
 
 
-def test_the_best_of_the_shortlist_is_derived(tiny_data, monkeypatch):
+class FakeTraining:
+    """A training whose network is its architecture's number, and that notes until which step each was trained."""
+
+    ran: ClassVar[dict[int, int]] = {}
+
+    def __init__(self, supernet, choices, *others):
+        self.choices = choices
+        self.network = samples(tiny_space(CHAIN), 32, seed=0).index(choices)
+
+    def run_until(self, step):
+        self.ran[self.network] = step
+
+
+def test_the_shortlist_is_halved_and_its_best_is_derived(tiny_data, monkeypatch):
     space = space_of(tiny_data, CHAIN)
     every = samples(space, 32, seed=0)
-    settings = short_search(strategy="progressive_shrinking", samples=32, shortlist=3)
-    monkeypatch.setattr(derivation, "_accuracy", lambda net, choices, batches: -abs(every.index(choices) - 20.2))
-    monkeypatch.setattr(derivation, "_tuned_accuracy", lambda net, choices, *others: float(every.index(choices)))
+    settings = short_search(strategy="progressive_shrinking", samples=32, shortlist=5, tuning_steps=60)
+    monkeypatch.setattr(
+        derivation, "_supernet_accuracy", lambda net, choices, batches: -abs(every.index(choices) - 20.2)
+    )
+    monkeypatch.setattr(derivation, "_accuracy", lambda number, batches: -number)  # the lower ones go on
+    monkeypatch.setattr(derivation, "mean_soft_accuracy", lambda number, data: float(number))
+    monkeypatch.setattr(derivation, "ShortTraining", FakeTraining)
     supernet = supernet_of(CHAIN, "progressive_shrinking")
     chosen, accuracy, shortlist = derive(supernet, every[0], distribution(supernet), space, tiny_data, settings)
-    assert shortlist == [every[20], every[21], every[19]]
-    assert chosen == every[21] and accuracy == 21
+    assert shortlist == [every[i] for i in (20, 21, 19, 22, 18)]
+    assert FakeTraining.ran == {22: 20, 21: 20, 20: 40, 19: 60, 18: 60}
+    assert chosen == every[19] and accuracy == 19
+
+
+def test_a_short_training_in_micro_batches_is_that_of_whole_batches(tiny_data):
+    space = space_of(tiny_data, CHAIN)
+    supernet = ProgressiveShrinking(whole=0.4, shrinking=0.4).mutate_model(space.build())
+    choices = samples(space, 1, seed=0)[0]
+
+    def trained(**changes):
+        settings = short_search(strategy="progressive_shrinking", tuning_steps=9, **changes)
+        training = ShortTraining(supernet, choices, space, tiny_data, settings)
+        training.run_until(4)
+        training.run_until(9)
+        return answers(training.network)
+
+    def answers(network):
+        with torch.no_grad():
+            return answer_logits(network.eval(), tiny_data.val[range(20)])
+
+    whole, parts = trained(), trained(accumulate=4)
+    start = Architecture(space=space, choices=choices).network()
+    start.load_state_dict(weights_at(supernet, choices))
+    assert torch.allclose(parts, whole, atol=1e-3) and (whole - answers(start)).abs().max() > 0.1
 
 
 def test_a_short_training_helps_and_leaves_the_supernet_alone(tiny_data, tmp_path, monkeypatch):
@@ -66,7 +111,7 @@ def test_a_short_training_helps_and_leaves_the_supernet_alone(tiny_data, tmp_pat
         return result
 
     monkeypatch.setattr("trainer.search.derive", watched)
-    settings = short_search(strategy="progressive_shrinking", shortlist=2, tuning_steps=60, lr=1e-2)
+    settings = short_search(strategy="progressive_shrinking", shortlist=2, tuning_steps=120, lr=1e-2)
     architecture = search(tiny_data, space_of(tiny_data, CHAIN), settings, tmp_path, ignore)
     assert all(torch.equal(seen["after"][name], weight) for name, weight in seen["before"].items())
     curve = read_curve(tmp_path)
