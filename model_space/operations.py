@@ -217,10 +217,20 @@ def relative_geometry(boxes: Tensor) -> Tensor:
     return torch.cat([distance.clamp(min=1e-3), ratio], dim=-1).log()
 
 
+def geometry_embedding(size: int) -> nn.Module:
+    """Returns the layer that embeds :func:`relative_geometry`, which all relational self-attentions share."""
+    return nn.Sequential(nn.Linear(4, size), nn.ReLU())
+
+
+def embedded_geometry(embedding: nn.Module, boxes: Tensor, mask: Tensor) -> Tensor:
+    """Returns the embedded geometry of the regions, ``(B, N, N, size)``, whatever the boxes of padded regions hold."""
+    return embedding(relative_geometry(boxes.masked_fill(~mask.unsqueeze(-1), 0.0)))
+
+
 class RelationalSelfAttention(_AttentionResidual):
     """RSA: self-attention with the regions' geometry in its scores (MMnasNet, arXiv 2004.12070).
 
-    ``relation``, ``(B, N, N, relation_size)``, embeds :func:`relative_geometry`. Each head adds the logarithm of a
+    ``relation``, ``(B, N, N, relation_size)``, is :func:`embedded_geometry`. Each head adds the logarithm of a
     linear map of it, which is held above 1e-6.
     """
 

@@ -22,7 +22,8 @@ from model_space.operations import (
     RelationalSelfAttention,
     SelfAttention,
     StdLayerNorm,
-    relative_geometry,
+    embedded_geometry,
+    geometry_embedding,
 )
 from model_space.sizes import Count, OperationSizes, Width
 
@@ -106,7 +107,7 @@ class EncoderDecoder(Backbone):
             nn.ModuleList(decoder_block(f"decoder_block{block}") for block in range(1, settings.decoder_blocks + 1))
             for _ in range(settings.cells)
         )
-        self.relation = nn.Sequential(nn.Linear(4, settings.relation_size), nn.ReLU())
+        self.relation = geometry_embedding(settings.relation_size)
         self.relational = any(isinstance(module, RelationalSelfAttention) for module in self.modules())
 
     def forward(
@@ -116,11 +117,7 @@ class EncoderDecoder(Backbone):
 
         The geometry of the regions is computed only where a block looks at it.
         """
-        relation = None
-        if self.relational:
-            # The box of a padded region may hold anything, even values without a logarithm.
-            boxes = boxes.masked_fill(~image_mask.unsqueeze(-1), 0.0)
-            relation = self.relation(relative_geometry(boxes))
+        relation = embedded_geometry(self.relation, boxes, image_mask) if self.relational else None
         for cell in self.encoder:
             for block in cell.children():
                 question = block(question, question_mask)

@@ -28,6 +28,9 @@ The pair is one `LayerChoice` and not an `InputChoice` of two predecessors, beca
 
 An operation of a stream takes the states of both streams at the node where its edge begins. It transforms the state of
 its own stream, and the state of the other stream guides it.
+
+With ``relation_size``, the operations of the image have one more candidate, the relational self-attention of MMnasNet
+(Yu et al., 2020, arXiv 2004.12070). NAS-VQA does not have it, and its cells do not see where the regions are.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,8 +45,18 @@ from torch import Tensor, nn
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
 from model_space.graph import OTHER, CellGraph, Edge
-from model_space.operations import FeedForward, GuidedAttention, Identity, SelfAttention, Zero, plain_norm
-from model_space.sizes import Count, OperationSizes
+from model_space.operations import (
+    FeedForward,
+    GuidedAttention,
+    Identity,
+    RelationalSelfAttention,
+    SelfAttention,
+    Zero,
+    embedded_geometry,
+    geometry_embedding,
+    plain_norm,
+)
+from model_space.sizes import Count, OperationSizes, Width
 
 STREAMS = ("image", "question")
 """The names of the streams, in the order in which a cell passes their features."""
@@ -74,6 +87,19 @@ OPERATIONS: dict[str, Callable[[OperationSizes], nn.Module]] = {
 """The candidates of every edge: the name of an operation, and the function that makes one."""
 
 
+def operations_of(stream: str, relation_size: int | None) -> dict[str, Callable[[OperationSizes], nn.Module]]:
+    """Returns the candidates of a stream's edges; those of the image have one more where there is a relation."""
+    if stream != "image" or relation_size is None:
+        return OPERATIONS
+
+    def relational_self_attention(sizes: OperationSizes) -> RelationalSelfAttention:
+        return RelationalSelfAttention(
+            sizes.hidden, sizes.heads, sizes.dropout, relation_size, channel_dropout=sizes.channel_dropout
+        )
+
+    return OPERATIONS | {"relational_self_attention": relational_self_attention}
+
+
 class StackedSettings(BackboneSettings):
     """Parameters of the space. The defaults are the sizes of NAS-VQA."""
 
@@ -86,6 +112,9 @@ class StackedSettings(BackboneSettings):
     """Number of cells in the stack."""
     nodes: int = Field(4, ge=1, le=100)
     """Number of searched nodes in a cell."""
+    relation_size: Width | None = None
+    """Width of the embedded geometry between two regions. Null, as in NAS-VQA: the image has no relational
+    self-attention."""
 
     def build(self, sizes: OperationSizes) -> "Stacked":
         """Returns the stack of cells."""
@@ -165,7 +194,8 @@ class Cell(nn.Module):
         self.graph, self.edges = settings.graph, settings.edges
 
         def choose_operation(label: str) -> LayerChoice:
-            return LayerChoice({name: operation(sizes) for name, operation in OPERATIONS.items()}, label=label)
+            candidates = operations_of(label.partition("_")[0], settings.relation_size)
+            return LayerChoice({name: operation(sizes) for name, operation in candidates.items()}, label=label)
 
         self.before = nn.ModuleDict(
             {stream: nn.ModuleList([feed_forward(sizes), feed_forward(sizes)]) for stream in STREAMS}
@@ -190,20 +220,23 @@ class Cell(nn.Module):
         self.nodes = settings.nodes
         self.norm = plain_norm(sizes.hidden)
 
-    def forward(self, before_last: State, last: State, masks: tuple[Tensor, Tensor]) -> State:
+    def forward(
+        self, before_last: State, last: State, masks: tuple[Tensor, Tensor], relation: tuple[Tensor, ...] = ()
+    ) -> State:
         """Computes all nodes of both streams.
 
         Args:
             before_last: Output of the cell before the last one; for the first two cells, the input of the stack.
             last: Output of the last cell; for the first cell, the input of the stack.
             masks: True where a region is real, ``(B, N)``, and where a word is real, ``(B, T)``.
+            relation: The embedded geometry, ``(B, N, N, relation_size)``, where an operation looks at it.
 
         Returns:
             The mean of the searched nodes in each stream.
         """
         states = self.input_states(before_last, last)
         for node in range(1, self.nodes + 1):
-            states.append((self.node(node, 0, states, masks), self.node(node, 1, states, masks)))
+            states.append((self.node(node, 0, states, masks, relation), self.node(node, 1, states, masks)))
         image, question = zip(*states[-self.nodes :], strict=True)
         return total(image) / self.nodes, total(question) / self.nodes
 
@@ -217,12 +250,19 @@ class Cell(nn.Module):
             return [(image0, question0), (image1, question1)]
         return [((image0 + image1) / 2, (question0 + question1) / 2)]
 
-    def node(self, node: int, stream: int, states: list[State], masks: tuple[Tensor, Tensor]) -> Tensor:
+    def node(
+        self,
+        node: int,
+        stream: int,
+        states: list[State],
+        masks: tuple[Tensor, Tensor],
+        relation: tuple[Tensor, ...] = (),
+    ) -> Tensor:
         """Returns the state of one stream (0 is the image, 1 the question) at a node."""
         name = f"{STREAMS[stream]}_node{node}"
 
         def edge(operation: nn.Module, state: State) -> Tensor:
-            return operation(state[stream], masks[stream], state[1 - stream], masks[1 - stream])
+            return operation(state[stream], masks[stream], state[1 - stream], masks[1 - stream], *relation)
 
         if self.edges == "all":
             return self.norm(total(map(edge, self.operations[name].children(), states)))
@@ -242,12 +282,19 @@ class Stacked(Backbone):
         super().__init__()
         self.cells = nn.ModuleList(Cell(settings, sizes) for _ in range(settings.cells))
         self.after = nn.ModuleDict({stream: feed_forward(sizes) for stream in STREAMS})
+        if settings.relation_size is not None:
+            self.relation = geometry_embedding(settings.relation_size)
+        self.relational = any(isinstance(module, RelationalSelfAttention) for module in self.modules())
 
     def forward(
         self, image: Tensor, image_mask: Tensor, question: Tensor, question_mask: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Maps the features of both streams to features of the same shapes. It does not look at the boxes."""
+        """Maps the features of both streams to features of the same shapes.
+
+        It looks at the boxes only where an operation does.
+        """
+        relation = (embedded_geometry(self.relation, boxes, image_mask),) if self.relational else ()
         before_last = last = (image, question)
         for cell in self.cells:
-            before_last, last = last, cell(before_last, last, (image_mask, question_mask))
+            before_last, last = last, cell(before_last, last, (image_mask, question_mask), relation)
         return self.after["image"](last[0]), self.after["question"](last[1])
