@@ -240,7 +240,7 @@ def search_steps(space: Space, settings: SearchSettings) -> Callable[[Shape, int
         split = MadeUp(shape, loaders * questions * STEPS, loaders)
         data = Data(cast(VQADataset, split), cast(VQADataset, split), shape.sizes)
         meter.validating = lambda module: at_sample(module, module.export())
-        return run(data, space, settings.model_copy(update=few), meter, folder=None)
+        return run(data, space, settings.model_copy(update=few), [meter], folder=None)
 
     return steps
 

@@ -59,7 +59,10 @@ def derive(
     """
     sampled = samples(space, settings.samples, settings.seed, probabilities, [most_probable])
     device = next(supernet.parameters()).device
-    few, more = (_some_batches(data.val, n, settings.seed, device) for n in (FEW_QUESTIONS, MORE_QUESTIONS))
+    few, more = (
+        [move(batch, device) for batch in loader(some_questions(data.val, n, settings.seed), BATCH)]
+        for n in (FEW_QUESTIONS, MORE_QUESTIONS)
+    )
     quarter = max(settings.shortlist, len(sampled) // 4)
     sampled = best(sampled, quarter, lambda choices: _supernet_accuracy(supernet, choices, few))
     sampled = best(sampled, settings.shortlist, lambda choices: _supernet_accuracy(supernet, choices, more))
@@ -123,10 +126,10 @@ def shares(architectures: Sequence[Choices], space: Space) -> dict[str, dict[str
     }
 
 
-def _some_batches(questions: VQADataset, n: int, seed: int, device: torch.device) -> list[Batch]:
+def some_questions(questions: VQADataset, n: int, seed: int) -> Subset:
     """Returns so many random questions of a split."""
     order = torch.randperm(len(questions), generator=torch.Generator().manual_seed(seed))
-    return [move(batch, device) for batch in loader(Subset(questions, order[:n].tolist()), BATCH)]
+    return Subset(questions, order[:n].tolist())
 
 
 @torch.inference_mode()

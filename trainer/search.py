@@ -1,6 +1,6 @@
 """One one-shot search: from a space and data to the architecture that it finds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from trainer.callbacks.curve import Curve, Epoch
 from trainer.callbacks.loss_monitor import LossMonitor
 from trainer.callbacks.resume import Resume
 from trainer.callbacks.run_folder import same_run
+from trainer.callbacks.tensorboard import TensorBoard
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader, sampler_of
@@ -27,7 +28,7 @@ from trainer.evaluation.evaluate import mean_soft_accuracy
 from trainer.module import VQAModule
 from trainer.processes import Processes, Unwrapped
 from trainer.strategy import SearchSettings
-from trainer.supernet.choices import entropy
+from trainer.supernet.health import GradientSignal, health
 
 
 def search(
@@ -48,7 +49,8 @@ def search(
         settings: Settings of a strategy, for example :class:`~trainer.strategies.snas.SnasSettings`.
         folder: Where the checkpoint and the curve go; the curve has every candidate's probability.
         report: Is told each epoch: epoch, epochs, accuracy of the derived architecture on the validation split in
-            percent, loss, temperature, entropy, and the probability of every candidate.
+            percent, loss, temperature, the probability of every candidate, and the health of the search
+            (:mod:`trainer.supernet.health`).
 
     Returns:
         The derived architecture. Its score is its accuracy on the validation split: with the supernet's weights, or
@@ -86,28 +88,29 @@ def search(
         temperature = {"temperature": module.temperature} if hasattr(module, "temperature") else {}
         return {
             "accuracy": accuracy,
-            "entropy": entropy(probabilities),
+            **health(probabilities, curve.epochs[-1]["probabilities"] if curve.epochs else None),
+            **signal.measured(),
             **temperature,
             "probabilities": probabilities,
             "choices": choices,
         }
 
-    curve = Curve(folder, measure, report)
-    run(data, space, settings, curve, folder)
+    signal, curve = GradientSignal(), Curve(folder, measure, report)
+    run(data, space, settings, [signal, curve], folder)
     last = curve.epochs[-1]
     return Architecture(space=space, choices=last["choices"], score=last["accuracy"])
 
 
 def run(
-    data: Data, space: Space, settings: SearchSettings, callback: Callback, folder: Path | None
+    data: Data, space: Space, settings: SearchSettings, watching: Sequence[Callback], folder: Path | None
 ) -> BaseOneShotLightningModule:
-    """Runs the loop of a search with a callback that sees what it does.
+    """Runs the loop of a search with callbacks that see what it does.
 
     Args:
         data: Training and validation split.
         space: What is searched.
         settings: Settings of a strategy.
-        callback: A callback of Lightning.
+        watching: Callbacks of Lightning.
         folder: Where checkpoints go, from which the loop resumes; None keeps none.
 
     Returns:
@@ -137,7 +140,7 @@ def run(
     used = [weights, architecture] if settings.bilevel else [weights]
     evaluator = Lightning(
         VQAModule(settings, steps),
-        trainer_of(settings, steps, callbacks(settings, used, callback, folder), processes),
+        trainer_of(settings, steps, callbacks(settings, used, watching, folder), processes),
         train_dataloaders=weights,
         val_dataloaders=architecture,
         fit_kwargs={"ckpt_path": checkpoint_in(folder)},
@@ -190,11 +193,12 @@ def training_batches(train: VQADataset, settings: SearchSettings) -> tuple[DataL
 
 
 def callbacks(
-    settings: SearchSettings, used: list[DataLoader], callback: Callback, folder: Path | None
+    settings: SearchSettings, used: list[DataLoader], watching: Sequence[Callback], folder: Path | None
 ) -> list[Callback]:
     """Returns the callbacks of a search's loop; ``used`` are the batches that it reads."""
-    watching: list[Callback] = [LossMonitor(used, folder), callback]
+    monitor = LossMonitor(used, folder)
     if folder is None:
-        return watching
+        return [monitor, *watching]
+    boards = [TensorBoard(folder, monitor, each) for each in watching if isinstance(each, Curve)]
     resume = Resume([sampler_of(batches) for batches in used])
-    return [resume, *watching, Checkpoints(folder, settings.checkpoint_minutes)]
+    return [resume, monitor, *watching, *boards, Checkpoints(folder, settings.checkpoint_minutes)]

@@ -167,7 +167,7 @@ def profile(data: Data, space: Space, settings: SearchSettings, folder: Path) ->
     recorder = Recorder()
     # At least one step an epoch; the recorder ends the loop when it has enough.
     settings = settings.model_copy(update={"epochs": WARM_UP + TIMED + 1 + RECORDED})
-    run(data, space, settings, recorder, folder=None)
+    run(data, space, settings, [recorder], folder=None)
     folder.mkdir(parents=True, exist_ok=True)
     trace = folder / "trace.json"
     recorder.profiler.export_chrome_trace(str(trace))

@@ -17,7 +17,7 @@ from experiment.manager.follow import reason
 from experiment.manager.process import portal
 from experiment.results.comparison import Result, Training, best_random, by_question, compare, interval, rivals
 from experiment.results.curves import draw_curves
-from experiment.results.ranking import ranking, unmoved
+from experiment.results.ranking import ranking
 from experiment.results.report import Difference, Evaluated, save, table, verdict
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
@@ -27,10 +27,18 @@ from trainer.data.questions import read_annotations
 from trainer.data.splits import make_data
 from trainer.data.vectors import load_pipeline
 from trainer.evaluation.vqa_accuracy import Evaluator, most_frequent_answer, most_frequent_answer_of_form
+from trainer.supernet.health import diagnosis
 
 RESULTS = Path("results")
-SAID = {"loss": "loss", "temperature": "temp.", "entropy": "entropy"}
+SAID = {"loss": "loss", "temperature": "temp.", "entropy": "entropy", "idle": "idle"}
 """What the progress bar shows of the last epoch beside the accuracy: key → a word that lets it fit 80 columns."""
+HEALTH = {
+    "entropy": "entropy",
+    "idle": "share of idle operations",
+    "agreement": "agreement with the epoch before",
+    "signal_to_noise": "signal to noise of the architecture's gradient",
+}
+"""What is said of the last epoch of the best trial: key → words."""
 
 
 def run(console: Console, *, config: Path, port: int | None = None) -> None:
@@ -62,7 +70,8 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
         curve = read_curve(trial.folder / "search")
         if trial.id == found.provenance["trial"]:
             console.print(f"trial {trial.number} in the end:", ranking(curve[-1]["probabilities"]))
-        elif curve and (warning := unmoved(curve[-1]["probabilities"])):
+            console.print(in_words(curve[-1]), highlight=False)
+        if curve and (warning := diagnosis(curve)):
             console.print(f"[yellow]trial {trial.number}:[/yellow] {warning}")
     report(console, found, settings, folder / "comparison")
     provenances = [json.loads(trial.final["architecture"])["provenance"] for trial in experiment.trials if trial.final]
@@ -119,6 +128,11 @@ def says(curve: Sequence[dict[str, Any]], accuracy: str) -> str:
     return " ".join(
         [f"{last[accuracy]:.1f} %", *(f"{word} {last[key]:.2f}" for key, word in SAID.items() if key in last)]
     )
+
+
+def in_words(epoch: dict[str, Any]) -> str:
+    """Returns the health of a search at an epoch."""
+    return "; ".join(f"{words} {epoch[key]:.2f}" for key, words in HEALTH.items() if key in epoch)
 
 
 def follow(console: Console, folder: Path) -> None:

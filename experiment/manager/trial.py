@@ -9,7 +9,6 @@ it or the manager was killed, it resumes from its own checkpoint and reports onl
 
 import argparse
 import json
-import math
 import os
 import platform
 import signal
@@ -71,10 +70,13 @@ def run(settings_file: str, search: Callable[[dict[str, Any], Path, Report], "Ar
     reported = len(known.curve) if known else 0
 
     def report(epoch: Epoch) -> None:
+        from trainer.callbacks.curve import epoch_numbers  # loads torch, which the search has done by then
+
         if epoch["epoch"] <= reported:
             return
         nni.trial.overwrite_intermediate_seq(epoch["epoch"] - 1)
-        numbers = {name: value for name, value in epoch.items() if _is_number(value)}
+        # Another number than a finite one would leave NNI's web page empty.
+        numbers = {"epoch": epoch["epoch"], "epochs": epoch["epochs"], **epoch_numbers(epoch)}
         nni.report_intermediate_result({"default": numbers.pop("accuracy"), **numbers})
 
     architecture = search(parameters, output / "search", report)
@@ -83,6 +85,7 @@ def run(settings_file: str, search: Callable[[dict[str, Any], Path, Report], "Ar
     if not (known and known.final):
         text = architecture.to_json()
         final = {"default": architecture.score, "architecture": text, "parameters": json.dumps(parameters)}
+        final |= {"health": provenance["health"]} if "health" in provenance else {}
         nni.report_final_result(final)
 
 
@@ -93,11 +96,6 @@ def _recorded(output: Path) -> records.Trial | None:
         return None
     trials = {trial.id: trial for trial in records.read(folder).trials}
     return trials.get(nni.get_trial_id())
-
-
-def _is_number(value: Any) -> bool:
-    """Returns whether a metric is a finite number. Another one would leave NNI's web page empty."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -117,21 +115,22 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.
         from experiment.manager.workers import workers
-        from experiment.results.ranking import unmoved
         from experiment.settings import read_settings
         from trainer.callbacks.curve import read_curve
         from trainer.data.splits import load_data
         from trainer.search import search as one_shot_search
+        from trainer.supernet.health import diagnosis
 
         settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
         data = load_data(settings.data)
     start = time.monotonic()
     with workers(settings, folder):
         architecture = one_shot_search(data, settings.space_for(data.sizes), settings.search, folder, report)
-    if warning := unmoved(read_curve(folder)[-1]["probabilities"]):
-        print(warning, file=sys.stderr)
     provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
     provenance["seconds"] = round(time.monotonic() - start, 1)
+    if warning := diagnosis(read_curve(folder)):
+        print(warning, file=sys.stderr)
+        provenance["health"] = warning
     return architecture.model_copy(update={"provenance": provenance})
 
 

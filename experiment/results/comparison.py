@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from experiment.settings import Settings
-from model_space.architecture import Architecture
+from model_space.architecture import Architecture, Space
 from model_space.encoders.lstm import LSTMSettings
 from model_space.files import write_text, write_whole
 from model_space.spaces.mcan import MCANSettings
@@ -32,7 +32,7 @@ _data: Data
 
 Result = dict[str, Any]
 """What is kept of a training: `overall` and `per_answer_type` on the test split and `val` on the validation split, in
-percent, `parameters` and `seconds`."""
+percent, `parameters`, and `seconds` of the clock and `cpu_seconds` of the processor for the training."""
 
 
 class Training(NamedTuple):
@@ -61,19 +61,22 @@ def rivals(found: Architecture, seed: int, random: int) -> dict[str, Architectur
         ``found``, ``mcan`` with the number of layers that makes it closest in number of weights, and ``random 1`` and
         so on, different architectures that are sampled uniformly from the space of the found one.
     """
-    size = found.parameters()
-
-    def mcan(layers: int) -> Architecture:
-        changes = {"backbone": MCANSettings(layers=layers), "encoder": LSTMSettings()}
-        return Architecture(space=found.space.model_copy(update=changes), choices={})
-
-    depths = [mcan(layers) for layers in range(1, 13)]
     sampled = samples(found.space, random, seed)
     return {
         "found": found,
-        "mcan": min(depths, key=lambda architecture: abs(architecture.parameters() - size)),
+        "mcan": mcan_of_size(found.space, found.parameters()),
         **{f"random {i}": Architecture(space=found.space, choices=each) for i, each in enumerate(sampled, start=1)},
     }
+
+
+def mcan_of_size(space: Space, size: int) -> Architecture:
+    """Returns MCAN, with the sizes of a space and the number of layers that makes its number of weights closest."""
+
+    def mcan(layers: int) -> Architecture:
+        changes = {"backbone": MCANSettings(layers=layers), "encoder": LSTMSettings()}
+        return Architecture(space=space.model_copy(update=changes), choices={})
+
+    return min(map(mcan, range(1, 13)), key=lambda architecture: abs(architecture.parameters() - size))
 
 
 def best_random(results: Mapping[Training, Result]) -> str:
@@ -188,9 +191,9 @@ def measure(
     Returns:
         What is kept of the training, and its accuracy at each test question in percent, ``(questions,)``.
     """
-    start = time.monotonic()
+    start, start_of_cpu = time.monotonic(), time.process_time()
     checkpoint = train(data, architecture, settings.train.model_copy(update={"seed": seed}), folder)
-    seconds = time.monotonic() - start
+    seconds, cpu_seconds = time.monotonic() - start, time.process_time() - start_of_cpu
     network, vocabulary, _ = load_trained(checkpoint)
     split = load_split(settings.data, settings.data.final, vocabulary)
     accuracy = evaluate(network, split, settings.data.accuracy)
@@ -200,5 +203,6 @@ def measure(
         "val": read_curve(folder)[-1]["accuracy"],
         "parameters": architecture.parameters(),
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
     }
     return result, np.array(list(accuracy.per_question.values()), dtype=np.float32)

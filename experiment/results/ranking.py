@@ -6,39 +6,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-Probabilities = Mapping[str, Mapping[str, float]]
-"""Label of a choice → candidate → probability."""
-
-MOVED = 0.01
-"""How far from uniform one probability must be for the search to have learned anything. The noise with which the
-architecture parameters start gives about 0.0003."""
+from trainer.supernet.health import Probabilities
 
 
 def ranking(probabilities: Probabilities) -> Group:
     """Returns tables with a line for each choice: the percentage of every candidate and the lead of the first one.
 
-    The most probable candidate is marked with a star. Choices that have candidates in common share a table. A warning
-    follows where nothing was learned.
+    The most probable candidate is marked with a star. Choices that have candidates in common share a table.
 
     Args:
         probabilities: The probability of every candidate of every choice.
     """
-    warning = unmoved(probabilities)
-    tables = [_table(choices) for choices in _with_common_candidates(probabilities)]
-    return Group(*tables, *([Text(warning, style="yellow")] if warning else []))
-
-
-def unmoved(probabilities: Probabilities) -> str | None:
-    """Returns a warning if no probability is further from uniform than `MOVED`, else None."""
-    open_choices = [list(each.values()) for each in probabilities.values() if len(each) > 1]
-    furthest = max((abs(p - 1 / len(each)) for each in open_choices for p in each), default=None)
-    if furthest is None or furthest > MOVED:
-        return None
-    return (
-        f"the search did not move the architecture parameters: no probability of its {len(open_choices)} choices is "
-        f"further than {100 * furthest:.2f} points from uniform, so what it derives is left to chance; "
-        "more epochs or a larger learning rate of the architecture may help"
-    )
+    return Group(*map(_table, _with_common_candidates(probabilities)))
 
 
 def _with_common_candidates(probabilities: Probabilities) -> list[dict[str, Mapping[str, float]]]:

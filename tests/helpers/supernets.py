@@ -21,6 +21,7 @@ FORMS = [StackedSettings(edges=edges, cells=2, nodes=3) for edges in ("all", "on
 SPACES = {
     **{f"rnn {form.edges}": form for form in FORMS},
     **{f"cnn {form.edges}": form.model_copy(update={"graph": "cnn"}) for form in FORMS},
+    "rnn one, relational": StackedSettings(edges="one", cells=2, nodes=3, relation_size=4),
     "paired": PairedSettings(layers=3, memory_slots=2),
 }
 STRATEGIES = {

@@ -1,6 +1,7 @@
 """The curve of a run: what is measured after each epoch."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ class Curve(Callback):
         if trainer.is_global_zero:
             write_text(self.path, json.dumps(self.epochs, indent=1) + "\n")
             self.report(epoch)
+
+
+def epoch_numbers(epoch: Epoch) -> dict[str, float]:
+    """Returns the figures of an epoch that are finite numbers; the entropy of a choice is named by its label."""
+    by_label = {f"entropy {label}": value for label, value in epoch.get("entropy_by_label", {}).items()}
+    numbers = {name: value for name, value in epoch.items() if isinstance(value, int | float) and math.isfinite(value)}
+    del numbers["epoch"], numbers["epochs"]
+    return numbers | by_label
 
 
 def mean_loss_and_accuracy(trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[float, float]:

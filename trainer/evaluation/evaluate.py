@@ -5,6 +5,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from model_space.errors import InputError
 from trainer.data.answers import AccuracyVariant
@@ -21,7 +22,9 @@ def move(batch: Batch, device: torch.device) -> Batch:
 
 
 @torch.inference_mode()
-def by_question(network: nn.Module, dataset: VQADataset, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def by_question(
+    network: nn.Module, dataset: VQADataset | Subset, measure: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     """Applies ``measure`` to logits ``(B, A)`` and targets ``(B, A)``; returns a value for every question, in order.
 
     Leaves the network in its mode, and waits for the device once, at the end.
@@ -38,7 +41,7 @@ def by_question(network: nn.Module, dataset: VQADataset, measure: Callable[[Tens
     return in_order
 
 
-def mean_soft_accuracy(network: nn.Module, dataset: VQADataset) -> float:
+def mean_soft_accuracy(network: nn.Module, dataset: VQADataset | Subset) -> float:
     """Returns the accuracy in percent by soft targets, which the curves show."""
     return 100 * by_question(network, dataset, soft_accuracy).mean().item()
 

@@ -1,11 +1,12 @@
 """Progressive shrinking: a supernet that is trained whole first, and then at smaller and smaller parts of itself.
 
 As in Once-for-all (Cai et al., 2020, arXiv 1908.09791) the largest network is trained first, and smaller ones follow,
-which begin with its weights. Here the largest is the supernet in which every choice gives the mean of all its
-candidates. After a share ``whole`` of the steps each candidate is kept with a probability p, anew at each step and at
-least one of a choice, and a choice gives the mean of those that it keeps. p falls linearly from 1 to 0 over the share
-``shrinking``. From then on a step trains one path, sampled uniformly, as in single-path one-shot search (Guo et al.,
-2019, arXiv 1904.00420).
+which begin with its weights. Here the largest is the supernet in which every choice gives the mean of its candidates,
+but for those without weights: `none` and `identity` have nothing to learn, and would dilute what the others say. After
+a share ``whole`` of the steps each candidate is kept with a probability p, anew at each step and at least one of a
+choice, and a choice gives the mean of those that it keeps. p falls linearly from 1 to 0 over the share ``shrinking``.
+From then on a step trains one path, sampled uniformly, as in single-path one-shot search (Guo et al., 2019, arXiv
+1904.00420).
 
 A whole supernet learns as fast as one network, where paths that are trained in turn from the start disturb each other.
 Nothing is learned about the choices themselves: the distribution stays uniform, and the architecture is derived by
@@ -37,11 +38,14 @@ class Subset(nn.Module):
     """A weighting by the candidates that are kept: they have the same weight, and the others none."""
 
     kept: list[int] | None = None
-    """Positions of the candidates that are kept; None for all."""
+    """Positions of the candidates that are kept; None for those of the whole supernet."""
+    whole: list[int] | None = None
+    """Positions of the candidates of the whole supernet; None for all."""
 
     def positions(self, candidates: int) -> Sequence[int]:
         """Returns the positions that are kept, of so many candidates."""
-        return range(candidates) if self.kept is None else self.kept
+        kept = self.whole if self.kept is None else self.kept
+        return range(candidates) if kept is None else kept
 
     def forward(self, architecture_parameter: Tensor) -> Tensor:
         kept = list(self.positions(architecture_parameter.size(-1)))
@@ -53,6 +57,12 @@ class Subset(nn.Module):
 def shared_subset(module: nn.Module, memo: dict[str, Any]) -> Subset | None:
     """Returns the subset of a label, which all layers of the label share."""
     return memo.setdefault(f"subset {module.label}", Subset()) if hasattr(module, "label") else None
+
+
+def with_weights(module: nn.Module) -> list[int] | None:
+    """Returns the positions of the candidates of a mixed layer that have weights; None if none has, as of an input."""
+    layers = [module[name] for name in module.names] if isinstance(module, ShrinkingLayer) else []
+    return [k for k, layer in enumerate(layers) if any(True for _ in layer.parameters())] or None
 
 
 def mean(outputs: Sequence[Any]) -> Any:
@@ -99,6 +109,8 @@ class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):
         modules = {module.label: module for module in mixed_modules(self)}.values()
         self.subsets: list[Any] = [weighting(module) for module in modules]
         self.candidates = [architecture_parameter(module) for module in modules]
+        for subset, module in zip(self.subsets, modules, strict=True):
+            subset.whole = with_weights(module)
         super().on_train_epoch_start()
 
     def keep_probability(self, epoch: int, step: int) -> float:
@@ -128,7 +140,7 @@ class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):
         self.advance_lr_schedulers(batch_idx)
 
     def validated(self) -> AbstractContextManager:
-        """Makes the supernet compute what an epoch validates: here the mean of all candidates."""
+        """Makes the supernet compute what an epoch validates: here the whole of it."""
         return nullcontext()
 
 
@@ -162,7 +174,7 @@ class ProgressiveShrinkingSettings(SearchSettings):
     """Share of the steps in which the whole supernet is trained."""
     shrinking: float = Field(0.35, ge=0, le=1)
     """Share of the steps after them in which it shrinks. The steps that are left train single paths."""
-    samples: int = Field(256, ge=1, le=10_000)
+    samples: int = Field(512, ge=1, le=10_000)
     """Number of architectures that are validated with the supernet's weights, see :mod:`trainer.derivation`."""
 
     @model_validator(mode="after")

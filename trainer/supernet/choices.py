@@ -68,16 +68,6 @@ def distribution(supernet: nn.Module) -> dict[str, dict[str, float]]:
     }
 
 
-def entropy(probabilities: dict[str, dict[str, float]]) -> float:
-    """Returns the mean entropy of the choices, each as a fraction of its largest: 1 is undecided, 0 is decided."""
-    shares = [
-        -sum(p * math.log(p) for p in candidates.values() if p > 0) / math.log(len(candidates))
-        for candidates in probabilities.values()
-        if len(candidates) > 1
-    ]
-    return sum(shares) / len(shares) if shares else 0.0
-
-
 def derive(supernet: nn.Module) -> Choices:
     """Returns the most probable candidate of every choice, as NNI exports it."""
     choices: Choices = {}

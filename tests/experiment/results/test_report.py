@@ -15,7 +15,7 @@ from rich.console import Console
 from experiment.manager.records import Trial
 from experiment.results.comparison import interval
 from experiment.results.curves import draw_curves
-from experiment.results.ranking import ranking, unmoved
+from experiment.results.ranking import ranking
 from experiment.results.report import Difference, Evaluated, markdown, save, standard_error, table, verdict
 from model_space.errors import InputError
 
@@ -114,22 +114,12 @@ def test_ranking_marks_the_winner_and_its_lead():
     assert ["image_node1_operation", "10.0", "20.0", "15.0", "15.0", "*40.0", "20.0"] in lines
     assert ["image_node2_input", "25.0", "*75.0", "50.0"] in lines
     assert ["image_node1_input", "*100.0", "–"] in lines
-    assert unmoved(MOVED) is None and "did not move" not in printed(ranking(MOVED))
 
 
 def test_every_choice_of_the_seed_fits_a_terminal():
     seed = {f"question_node{i}_from{j}": dict.fromkeys(OPERATIONS, 0.2) for i in range(1, 5) for j in range(i)}
     shown = printed(ranking(seed))
     assert "…" not in shown and all(label in shown for label in seed)
-
-
-def test_unmoved_is_said_in_words():
-    start = {
-        label: {name: 1 / len(each) + 1e-4 * (-1) ** i for i, name in enumerate(each)} for label, each in MOVED.items()
-    }
-    assert "the search did not move the architecture parameters" in printed(ranking(start), width=500)
-    assert "2 choices" in unmoved(start)
-    assert unmoved({"image_node1_input": {"0": 1.0}}) is None
 
 
 def trial(number, state="SUCCEEDED", epochs=3, temperature=lambda epoch: 1.0, **parameters) -> Trial:

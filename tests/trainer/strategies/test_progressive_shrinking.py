@@ -8,7 +8,12 @@ from model_space.spaces.stacked import StackedSettings
 from tests.helpers.supernets import supernet_of
 from trainer.module import VQAModule
 from trainer.settings import LoopSettings
-from trainer.strategies.progressive_shrinking import ProgressiveShrinkingModule, ShrinkingInput, ShrinkingLayer
+from trainer.strategies.progressive_shrinking import (
+    ProgressiveShrinkingModule,
+    ShrinkingInput,
+    ShrinkingLayer,
+    with_weights,
+)
 from trainer.supernet.choices import mixed_modules, weighting
 
 
@@ -24,6 +29,20 @@ def test_a_choice_is_the_mean_of_the_candidates_that_are_kept(kept):
     outputs = [layer[layer.names[k]](*inputs) for k in (range(len(layer.names)) if kept is None else kept)]
     for stream, given in enumerate(layer(*inputs)):
         torch.testing.assert_close(given, torch.stack([output[stream] for output in outputs]).mean(0))
+
+
+def test_the_whole_supernet_leaves_out_what_has_no_weights():
+    supernet = supernet_of(StackedSettings(edges="one", cells=1, nodes=2), "progressive_shrinking")
+    for module in mixed_modules(supernet):
+        learning = with_weights(module)
+        if isinstance(module, ShrinkingInput):
+            assert learning is None
+            continue
+        assert [module.names[k] for k in learning] == ["feed_forward", "self_attention", "guided_attention"]
+        weighting(module).whole = learning
+        assert weighting(module).positions(5) == learning
+        weighting(module).kept = [0, 1]
+        assert weighting(module).positions(5) == [0, 1]
 
 
 def test_an_input_is_the_mean_of_those_that_are_kept_and_a_label_keeps_the_same_in_all_cells():

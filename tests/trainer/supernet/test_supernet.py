@@ -26,7 +26,6 @@ from trainer.supernet.choices import (
     at_sample,
     derive,
     distribution,
-    entropy,
     mixed_modules,
     sample,
     weighting,
@@ -143,11 +142,6 @@ def test_derived_is_the_most_probable_and_the_order_is_the_networks():
     assert choices["question_node1_operation"] == "guided_attention"
     assert list(distribution(supernet)) == list(dict.fromkeys(m.label for m in mixed_modules(supernet)))
     assert sum(distribution(supernet)["image_node2_operation"].values()) == pytest.approx(1)
-
-
-def test_entropy_is_one_where_nothing_is_decided_and_zero_where_all_is():
-    assert entropy({"a": {"x": 0.5, "y": 0.5}, "b": {"0": 1.0}}) == pytest.approx(1)
-    assert entropy({"a": {"x": 1.0, "y": 0.0}}) == 0
 
 
 @each_space
