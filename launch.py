@@ -83,6 +83,11 @@ ACTIONS = (
         argument={"type": Path, "metavar": "SETTINGS", "help": "what they take here: memory, disk, time"},
     ),
     Action(
+        "multi_trial",
+        ("output",),
+        argument={"type": Path, "metavar": "SETTINGS"} | {"help": "write an experiment with one architecture a trial"},
+    ),
+    Action(
         "profile",
         ("settings",),
         argument={"action": "store_true", "help": "where the time of a step of the search goes"},
@@ -99,7 +104,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "settings": {"type": Path, "default": Path("settings/digits.yml"), "metavar": "FILE"}
     | {"help": "of actions on one network (settings/digits.yml)"},
     "architecture": {"type": Path, "metavar": "FILE", "help": "of a published checkpoint, if not in settings"},
-    "output": {"type": Path, "metavar": "FILE", "help": "of --test (runs/test.json), --answer (runs/answer.png)"},
+    "output": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "of --test, --answer and --multi-trial",
+    },
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
     "question": {"help": "with --answer"},

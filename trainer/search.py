@@ -91,6 +91,7 @@ def search(
             **health(probabilities, curve.epochs[-1]["probabilities"] if curve.epochs else None),
             **signal.measured(),
             **temperature,
+            **({"expected_cost": module.expected_cost()} if getattr(module, "penalty", None) else {}),
             "probabilities": probabilities,
             "choices": choices,
         }

@@ -68,10 +68,12 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
     write(console, found, Path("architecture.json"))
     for trial in experiment.trials:
         curve = read_curve(trial.folder / "search")
+        if not curve or "probabilities" not in curve[-1]:
+            continue  # it trained one architecture, or nothing
         if trial.id == found.provenance["trial"]:
             console.print(f"trial {trial.number} in the end:", ranking(curve[-1]["probabilities"]))
             console.print(in_words(curve[-1]), highlight=False)
-        if curve and (warning := diagnosis(curve)):
+        if warning := diagnosis(curve):
             console.print(f"[yellow]trial {trial.number}:[/yellow] {warning}")
     report(console, found, settings, folder / "comparison")
     provenances = [json.loads(trial.final["architecture"])["provenance"] for trial in experiment.trials if trial.final]

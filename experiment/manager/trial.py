@@ -2,7 +2,8 @@
 
     python -m experiment.manager.trial settings/digits.yml
 
-NNI's manager runs it with parameters that it chose; they replace the settings of the same names. It reports
+NNI's manager runs it with parameters that it chose; they replace the settings of the same names. Where they are the
+choices of an architecture, the trial trains that one from new weights in place of a search. It reports
 each epoch, and last its score, its architecture, and what it really ran with. Run again under its id, after
 it or the manager was killed, it resumes from its own checkpoint and reports only what is new.
 """
@@ -111,24 +112,43 @@ def _provenance(settings_file: str, parameters: dict[str, Any]) -> dict[str, Any
 
 
 def search(settings_file: str, parameters: dict[str, Any], folder: Path, report: Report) -> "Architecture":
-    """Runs the search that a settings file describes, with the parameters of a trial, and returns its architecture."""
+    """Runs the search that a settings file describes, with the parameters of a trial, and returns its architecture.
+
+    Parameters that are labels of the space are the choices of an architecture. Then all of them have to be there, and
+    it is trained; its score is its accuracy on the validation split.
+    """
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.
         from experiment.manager.workers import workers
         from experiment.settings import read_settings
+        from model_space.architecture import Architecture
         from trainer.callbacks.curve import read_curve
         from trainer.data.splits import load_data
         from trainer.search import search as one_shot_search
         from trainer.supernet.health import diagnosis
+        from trainer.train import train
 
-        settings = read_settings(settings_file).with_parameters(parameters, "config.yml: searchSpace")
+        where = "config.yml: searchSpace"
+        settings = read_settings(settings_file)
         data = load_data(settings.data)
+        labels = settings.space_for(data.sizes).candidates()
+        choices = {name: value for name, value in parameters.items() if name in labels}
+        others = {name: value for name, value in parameters.items() if name not in labels}
+        settings = settings.with_parameters(others, where)
     start = time.monotonic()
-    with workers(settings, folder):
-        architecture = one_shot_search(data, settings.space_for(data.sizes), settings.search, folder, report)
-    provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
+    space = settings.space_for(data.sizes)
+    if choices:
+        space.check(choices, where)
+        architecture = Architecture(space=space, choices=choices)
+        train(data, architecture, settings.train, folder, report)
+        architecture = architecture.model_copy(update={"score": read_curve(folder)[-1]["accuracy"]})
+        provenance = {"strategy": "multi-trial", "seed": settings.train.seed}
+    else:
+        with workers(settings, folder):
+            architecture = one_shot_search(data, space, settings.search, folder, report)
+        provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
     provenance["seconds"] = round(time.monotonic() - start, 1)
-    if warning := diagnosis(read_curve(folder)):
+    if not choices and (warning := diagnosis(read_curve(folder))):
         print(warning, file=sys.stderr)
         provenance["health"] = warning
     return architecture.model_copy(update={"provenance": provenance})

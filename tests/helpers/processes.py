@@ -25,11 +25,15 @@ RECURRENT = {"edges": "one", "nodes": 2, "input_dropout": 0, "hidden_dropout": 0
 SEARCHES = {
     "snas": {"strategy": "snas"},
     "single_path": {"strategy": "single_path"},
+    "progressive_shrinking": {"strategy": "progressive_shrinking"},
+    "random_one_shot": {"strategy": "random_one_shot"},
+    "proxyless": {"strategy": "proxyless"},
     "darts": {"strategy": "darts"},
+    "second_order": {"strategy": "darts", "xi": 0.01},
     "gumbel_darts": {"strategy": "gumbel_darts", "encoder": RecurrentSettings(**RECURRENT)},
     "each_call": {"strategy": "snas", "encoder": RecurrentSettings(**RECURRENT, resample="step")},
 }
-"""The strategy of a search by its name, and the encoder where it samples at each time step."""
+"""What is set of a search by its name, and the encoder where it samples at each time step."""
 
 
 def training(data: Data, folder: Path, steps: int, dropout: float) -> None:
@@ -42,12 +46,12 @@ def training(data: Data, folder: Path, steps: int, dropout: float) -> None:
 def searching(data: Data, folder: Path, name: str, dropout: float = 0.0, **changes) -> Architecture:
     """Searches; without dropout in double precision, which no setting names: micro-batches add up to 1e-10 there."""
     torch.set_num_threads(1)
-    options = SEARCHES[name]
-    space = tiny_space(SPACE, options.get("encoder"), dropout=dropout).model_copy(update={"data": data.sizes})
+    options = dict(SEARCHES[name])
+    space = tiny_space(SPACE, options.pop("encoder", None), dropout=dropout).model_copy(update={"data": data.sizes})
     few = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 16, "lr": 1e-3, "architecture_lr": 1e-2, "seed": 3}
-    settings = search_settings(**few | {"strategy": options["strategy"], "temperature": (2.0, 0.5)} | changes)
+    settings = search_settings(**few | options | {"temperature": (2.0, 0.5)} | changes)
     if not dropout:
-        settings = settings.model_copy(update={"precision": "64-true"})
+        settings = settings.model_copy(update={"precision": "64-true", "samples": 0})
     return search(data, space, settings, folder, lambda epoch: None)
 
 

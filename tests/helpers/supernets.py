@@ -12,6 +12,8 @@ from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.strategies.darts import Darts
 from trainer.strategies.gumbel_darts import GumbelDarts
 from trainer.strategies.progressive_shrinking import ProgressiveShrinking
+from trainer.strategies.proxyless import Proxyless
+from trainer.strategies.random_one_shot import RandomOneShot
 from trainer.strategies.single_path import SinglePath
 from trainer.strategies.snas import Snas
 from trainer.supernet.choices import at_sample, weights_at
@@ -28,6 +30,8 @@ STRATEGIES = {
     "snas": lambda: Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)),
     "single_path": lambda: SinglePath(architecture_lr=1e-3, temperature=(1.0, 1.0)),
     "progressive_shrinking": lambda: ProgressiveShrinking(whole=0.4, shrinking=0.4),
+    "random_one_shot": lambda: RandomOneShot(sampling="fair"),
+    "proxyless": lambda: Proxyless(architecture_lr=1e-3, still_epochs=1, architecture_every=2),
     "darts": lambda: Darts(architecture_lr=1e-3),
     "gumbel_darts": lambda: GumbelDarts(architecture_lr=1e-3, temperature=(1.0, 1.0)),
 }

@@ -11,6 +11,10 @@ chosen candidate's weights and input have a gradient. So the chosen one runs as 
 when the backward pass is over and every ``g`` is known. The gradients are those of the plain form; with dropout the
 masks of the candidates that were not chosen are other samples of the same distribution.
 
+The paper's penalty on resources (its section 2.3) is the cost C(z) of the sampled architecture, which is linear in the
+sample, z_k c_k summed over all choices. So it adds its c_k to the gradient of z_k, and through it has one to the
+architecture.
+
 A weight that took no part in a step has the gradient None, not zero: its moments in Adam stay as they are. (NAS-VQA
 gives it a zero, with which Adam goes on moving it by its old moments.)
 """
@@ -22,6 +26,7 @@ import torch
 from nni.nas.oneshot.pytorch.differentiable import LinearTemperatureScheduler
 from nni.nas.oneshot.pytorch.strategy import DARTS, no_default_hook
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput, DifferentiableMixedLayer
+from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -33,6 +38,7 @@ from trainer.supernet.choices import (
     MixedModule,
     OneHot,
     architecture_parameter,
+    at_sample,
     hard_samples,
     mixed_modules,
     set_samples,
@@ -41,6 +47,7 @@ from trainer.supernet.choices import (
 from trainer.supernet.micro_batches import MicroBatches
 from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
+from trainer.supernet.resources import Resource, candidate_costs
 
 Candidate = tuple[nn.Module | None, tuple[Any, ...]]
 """An operation and what it is called with, or None and its output."""
@@ -137,9 +144,25 @@ class SampledInput(DifferentiableMixedInput):
 class SnasModule(MicroBatches, OrderedArchitecture):
     """The search loop of SNAS around the training module."""
 
-    def __init__(self, training_module: VQAModule, temperature: LinearTemperatureScheduler, **kwargs: Any):
+    costs: Tensor
+    """The cost of every candidate, ``(labels, candidates)``, if it is penalised; measured in the first step."""
+
+    def __init__(
+        self,
+        training_module: VQAModule,
+        temperature: LinearTemperatureScheduler,
+        penalty: tuple[Resource, float] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(training_module, **kwargs)
         self.temperature_schedule = temperature
+        self.penalty = penalty
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.penalty:  # in the checkpoint: a resumed search goes on with what was measured
+            lengths = [len(parameter) for parameter in self.arch_parameters()]
+            self.register_buffer("costs", torch.zeros(len(lengths), max(lengths), dtype=torch.float64))
 
     def on_train_epoch_start(self) -> None:
         self.temperature = self.temperature_schedule.step(self.trainer.current_epoch, self.trainer.max_epochs)
@@ -166,11 +189,30 @@ class SnasModule(MicroBatches, OrderedArchitecture):
             for micro_batch in self.micro_batches(batch):
                 set_samples(self.samples, samples, self.lengths, indices)
                 self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
+        if self.penalty:
+            samples.grad += self.gradient_of_penalty(self.penalty, batch).to(samples)
         sampled.backward(samples.grad)
         self.all_reduce(self.parameters())
         for optimizer in optimizers:
             optimizer.step()
         self.advance_lr_schedulers(batch_idx)
+
+    def gradient_of_penalty(self, penalty: tuple[Resource, float], batch: Batch) -> Tensor:
+        """Returns this process's share of the gradient of the penalty to the samples, ``(labels, candidates)``."""
+        resource, weight = penalty
+        if not self.costs.any():
+            with at_sample(self, self.export()):
+                costs = candidate_costs(self.training_module.model, batch, resource).to(self.costs)
+            if self.trainer.world_size > 1:  # what was measured differs from process to process
+                torch.distributed.broadcast(costs, 0)
+            self.costs.copy_(costs)
+        return weight * len(batch.targets) * self.costs  # the loss is a sum over questions
+
+    def expected_cost(self) -> float:
+        """Returns the mean cost of architectures that are sampled now, as a share of the most expensive one's."""
+        probabilities = [parameter.detach().softmax(-1) for parameter in self.arch_parameters()]
+        rows = nn.utils.rnn.pad_sequence(probabilities, batch_first=True)
+        return (rows.double() * self.costs).sum().item()
 
 
 class Snas(DARTS):
@@ -179,17 +221,25 @@ class Snas(DARTS):
     Args:
         architecture_lr: Learning rate of the architecture's Adam (0.5, 0.999), with a weight decay of 1e-3.
         temperature: Temperature of the Gumbel-softmax at the first epoch and towards the last, linear in between.
+        penalty: On which resource there is a penalty, and its weight.
     """
 
     mixed_layer = SampledLayer
     mixed_input = SampledInput
 
-    def __init__(self, *, architecture_lr: float, temperature: tuple[float, float]):
+    def __init__(
+        self,
+        *,
+        architecture_lr: float,
+        temperature: tuple[float, float],
+        penalty: tuple[Resource, float] | None = None,
+    ):
         super().__init__(arc_learning_rate=architecture_lr)
         self.temperature = LinearTemperatureScheduler(*temperature)
+        self.penalty = penalty
 
     def configure_oneshot_module(self, training_module: VQAModule) -> SnasModule:
-        return SnasModule(training_module, self.temperature, arc_learning_rate=self.arc_learning_rate)
+        return SnasModule(training_module, self.temperature, self.penalty, arc_learning_rate=self.arc_learning_rate)
 
     def default_mutation_hooks(self) -> list[Callable]:
         return [read_mixed_layers, self.mixed_layer.mutate, self.mixed_input.mutate, no_default_hook]
@@ -202,7 +252,13 @@ class SnasSettings(Temperature, SearchSettings):
     """Settings of a search by SNAS."""
 
     strategy: Literal["snas"] = "snas"
+    resource: Resource = "multiply_adds"
+    """What the penalty counts: weights, multiply-adds, or seconds of each candidate as they are measured here."""
+    resource_weight: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Weight η of the penalty: what the most expensive architecture adds to the loss of a question, and others in
+    proportion. 0 is no penalty."""
 
     def build(self) -> Snas:
         """Returns the strategy."""
-        return Snas(architecture_lr=self.architecture_lr, temperature=self.temperature)
+        penalty = (self.resource, self.resource_weight) if self.resource_weight else None
+        return Snas(architecture_lr=self.architecture_lr, temperature=self.temperature, penalty=penalty)
