@@ -1,4 +1,5 @@
 # make search: the whole search on the embedded data. make test, make lint (style and types): for those who change it.
+# make study: what every strategy finds beside random search and MCAN; hours, and it resumes. make study SMALL=1: minutes.
 # make bench: what a step costs against its plain form; make bench SMALL=1: a quick look.
 PYTHON ?= python3
 
@@ -17,6 +18,9 @@ bench: .venv/installed
 	.venv/bin/python -m benchmarks.step $(if $(SMALL),--small)
 	.venv/bin/python -m benchmarks.loading $(if $(SMALL),--images 256)
 
+study: .venv/installed
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.study $(if $(SMALL),--small)
+
 .venv/installed: requirements.txt experiment/manager/loopback.py experiment/manager/loopback.js
 	@$(PYTHON) experiment/supported.py
 	$(PYTHON) -m venv .venv
@@ -29,4 +33,4 @@ bench: .venv/installed
 	.venv/bin/pip install --quiet -r requirements-dev.txt
 	@touch $@
 
-.PHONY: search test lint bench
+.PHONY: search test lint bench study

@@ -4,7 +4,8 @@
     python -m benchmarks.tabular --limit 0  # sums up what is there
 
 The space, the data and the training are those of the settings. The architectures come in a random order, so that a
-table that is not yet whole is a random sample of the space. Stopped and started again, it goes on where it was.
+table that is not yet whole is a random sample of the space. Each training has a seed of its own. Stopped and started
+again, it goes on where it was.
 
 A strategy that asks for accuracies can be run on the table a hundred times in seconds:
 
@@ -193,7 +194,7 @@ def main() -> None:
     space = settings.space_for(load_data(settings.data).sizes)
     trainings = list(_read(args.file)) if args.file.exists() else []
     known = [(training.choices, training.seed) for training in trainings]
-    wanted = [(choices, seed) for seed in range(args.seeds) for choices in every_architecture(space)][: args.limit]
+    wanted = list(zip(args.seeds * every_architecture(space), itertools.count()))[: args.limit]
     missing = [each for each in wanted if each not in known]
     context: Any = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.processes, context, initializer=_begin, initargs=(settings,)) as pool:

@@ -21,9 +21,9 @@ def test_the_kept_table_is_a_random_part_of_the_space():
     assert len(order) == len({repr(choices) for choices in order}) == 256
     kept = list(tabular._read(FILE))
     trained = [(repr(training.choices), training.seed) for training in kept]
-    assert len(trained) >= 60 and len(set(trained)) == len(trained)
+    assert len(trained) >= 10 and len(set(trained)) == len(trained)
     # The first ones of the random order, but for those that were being trained when it was stopped.
-    assert {choices for choices, _ in trained} <= {repr(choices) for choices in order[: len(trained) + 8]}
+    assert all(seed < len(trained) + 8 and choices == repr(order[seed]) for choices, seed in trained)
     for training in kept:
         space.check(training.choices, str(FILE))
         assert len(training.val) == read_settings(DIGITS).train.epochs
@@ -55,7 +55,7 @@ def test_a_table_is_made_goes_on_where_it_was_and_is_asked(tiny, tmp_path, monke
     assert again.trainings[:8] == whole.trainings
     choices = again.trainings[8].choices
     one, two = (training for training in again.trainings if training.choices == choices)
-    assert (one.seed, two.seed) == (0, 1)
+    assert (one.seed, two.seed) == (0, 8)
     assert again.accuracy(choices) == pytest.approx((one.val[-1] + two.val[-1]) / 2)
     assert again.accuracy(choices, epoch=1) == pytest.approx((one.val[0] + two.val[0]) / 2)
     assert again.accuracy(choices, split="test") == pytest.approx((one.test + two.test) / 2)

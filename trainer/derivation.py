@@ -1,10 +1,12 @@
 """How the architecture is derived from a trained supernet: the most probable one, or the best of samples.
 
-With ``samples`` in the settings, architectures are sampled from the distribution of the search, beside the most
-probable one, and validated with the weights that they have in the supernet. The best ones, the shortlist, are then
-trained on, each on its own and from those weights, by successive halving (Jamieson and Talwalkar, 2016, arXiv
-1502.07943): after each third of the steps but the last, the better half goes on. The best of those that are left in the
-end is derived. A space that has no more architectures than ``samples`` is looked at whole.
+With ``samples`` in the settings, so many architectures are validated with the weights that they have in the supernet.
+Half of them are sampled from the distribution of the search, beside the most probable one. The others are their
+children: in each of some generations two of the best so far are crossed, or one of them is mutated (Guo et al., 2019,
+arXiv 1904.00420, section 3.3). The best ones, the shortlist, are then trained on, each on its own and from those
+weights, by successive halving (Jamieson and Talwalkar, 2016, arXiv 1502.07943): after each third of the steps but the
+last, the better half goes on. The best of those that are left in the end is derived. A space that has no more
+architectures than ``samples`` is looked at whole.
 
 In a supernet all paths share their weights, and no path has them to itself. So its accuracies tell good paths from bad
 ones, but hardly good ones from the best. A short training of its own shows what a path can do.
@@ -32,6 +34,10 @@ from trainer.supernet.choices import at_sample, weights_at
 FEW_QUESTIONS, MORE_QUESTIONS = 200, 800
 """Numbers of questions of the validation split on which all samples are compared first, and then the best quarter of
 them, and the shortlist in its training: with hundreds of samples, the whole split would take longer than all else."""
+GENERATIONS = 4
+"""Number of generations of children, which are half of the samples."""
+PARENTS = 32
+"""Number of the best samples so far that have children."""
 RUNGS = 3
 """Number of parts of the steps of a short training."""
 
@@ -57,15 +63,21 @@ def derive(
     Returns:
         The architecture, its accuracy on the validation split in percent after its short training, and the shortlist.
     """
-    sampled = samples(space, settings.samples, settings.seed, probabilities, [most_probable])
     device = next(supernet.parameters()).device
     few, more = (
         [move(batch, device) for batch in loader(some_questions(data.val, n, settings.seed), BATCH)]
         for n in (FEW_QUESTIONS, MORE_QUESTIONS)
     )
-    quarter = max(settings.shortlist, len(sampled) // 4)
-    sampled = best(sampled, quarter, lambda choices: _supernet_accuracy(supernet, choices, few))
-    sampled = best(sampled, settings.shortlist, lambda choices: _supernet_accuracy(supernet, choices, more))
+    sampled = evolved(
+        space,
+        settings.samples,
+        settings.seed,
+        lambda choices: _supernet_accuracy(supernet, choices, few),
+        probabilities,
+        [most_probable],
+    )
+    quarter = sampled[: max(settings.shortlist, len(sampled) // 4)]
+    sampled = best(quarter, settings.shortlist, lambda choices: _supernet_accuracy(supernet, choices, more))
     running = [ShortTraining(supernet, choices, space, data, settings) for choices in sampled]
     for rung in range(1, RUNGS + 1):
         for each in running:
@@ -80,6 +92,54 @@ def derive(
 def best(candidates: Sequence[Any], n: int, accuracy: Callable[[Any], float]) -> list[Any]:
     """Returns the n candidates that are most accurate, the best one first."""
     return sorted(candidates, key=accuracy, reverse=True)[:n]
+
+
+def evolved(
+    space: Space,
+    n: int,
+    seed: int,
+    accuracy: Callable[[Choices], float],
+    probabilities: dict[str, dict[str, float]] | None = None,
+    first: Sequence[Choices] = (),
+) -> list[Choices]:
+    """Returns different architectures of a space, the most accurate first: half of them samples, half of them evolved.
+
+    Args:
+        space: Where they are from.
+        n: Number of architectures. If the space has no more, all are returned.
+        seed: Random seed.
+        accuracy: Tells how accurate an architecture is; it is asked once for each.
+        probabilities: The probability of every candidate by label, by which architectures are sampled and mutated;
+            None samples uniformly.
+        first: Architectures that come before the sampled ones.
+    """
+    candidates = space.candidates()
+    whole = math.prod(len(values) for values in candidates.values()) <= n
+    sampled = samples(space, n if whole else math.ceil(n / 2), seed, probabilities, first)
+    found = {repr(choices): (accuracy(choices), choices) for choices in sampled}
+    generator = random.Random(seed)
+    weights = {label: list(probabilities[label].values()) if probabilities else None for label in candidates}
+
+    def best_first() -> list[Choices]:
+        return [choices for _, choices in best(list(found.values()), len(found), lambda each: each[0])]
+
+    def child(parents: list[Choices]) -> Choices:
+        one, other = generator.choices(parents, k=2)
+        if generator.random() < 0.5:
+            return {label: generator.choice((one, other))[label] for label in candidates}
+        mutated = generator.choice(list(candidates))
+        return one | {mutated: generator.choices(candidates[mutated], weights[mutated])[0]}
+
+    for generation in range(0 if whole else GENERATIONS):
+        parents = best_first()[:PARENTS]
+        size = len(sampled) + (n - len(sampled)) * (generation + 1) // GENERATIONS
+        for _ in range(20 * n):  # there may be fewer different children
+            if len(found) >= size:
+                break
+            choices = child(parents)
+            if repr(choices) not in found:
+                found[repr(choices)] = accuracy(choices), choices
+    return best_first()
 
 
 def samples(

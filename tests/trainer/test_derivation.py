@@ -7,12 +7,13 @@ import torch
 
 from model_space.architecture import Architecture
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
+from model_space.spaces.stacked import StackedSettings
 from tests.helpers.searching import ignore, short_search
 from tests.helpers.supernets import supernet_of
 from tests.helpers.tiny import space_of, tiny_space
 from trainer import derivation
 from trainer.callbacks.curve import read_curve
-from trainer.derivation import ShortTraining, derive, samples, shares
+from trainer.derivation import ShortTraining, derive, evolved, samples, shares
 from trainer.module import answer_logits
 from trainer.search import search
 from trainer.strategies.progressive_shrinking import ProgressiveShrinking
@@ -39,6 +40,34 @@ def test_samples_follow_the_distribution():
         each[next(iter(each))] = 1.0
     only = {label: values[0] for label, values in space.candidates().items()}
     assert samples(space, 5, 0, decided, [only]) == [only]
+
+
+def test_evolved_architectures_are_better_than_samples():
+    space = tiny_space(StackedSettings(edges="one", cells=1, nodes=3))
+    target = space.random_choices(seed=7)
+    asked = []
+
+    def accuracy(choices):
+        asked.append(repr(choices))
+        return sum(choices[label] == target[label] for label in target)
+
+    found = evolved(space, 200, 0, accuracy)
+    assert len(found) == len({repr(each) for each in found}) == len(asked) == 200
+    scores = [accuracy(each) for each in found]
+    assert scores == sorted(scores, reverse=True)
+    sampled = [accuracy(each) for each in samples(space, 200, seed=0)]
+    assert scores[0] > max(sampled) and sum(scores) > 1.2 * sum(sampled)
+    assert found == evolved(space, 200, 0, accuracy)
+
+
+def test_a_decided_distribution_has_no_other_children():
+    space = tiny_space(CHAIN)
+    decided = {
+        label: {str(value): float(i == 0) for i, value in enumerate(values)}
+        for label, values in space.candidates().items()
+    }
+    only = {label: values[0] for label, values in space.candidates().items()}
+    assert evolved(space, 6, 0, lambda choices: 1.0, decided, [only]) == [only]
 
 
 def test_shares_are_those_of_the_architectures():
