@@ -5,6 +5,7 @@ import pytest
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from tests.helpers.paths import STACKED
+from trainer.strategies import STRATEGIES
 from trainer.strategies.snas import SnasSettings
 
 
@@ -30,7 +31,7 @@ def test_the_defaults_of_the_search_are_the_sources():
             "strategy: enas",
             [
                 "search.strategy is 'enas'",
-                "expected one of darts, gumbel_darts, progressive_shrinking, single_path, snas",
+                f"expected one of {', '.join(STRATEGIES)}",
             ],
         ),
         ("edges: one", "edge: one", ["space.edge", "did you mean 'edges'"]),
@@ -98,7 +99,7 @@ def test_a_trials_parameters_replace_settings_of_their_name():
         ({"edges": "two"}, "space.edges is 'two'"),
         (
             {"strategy": "enas"},
-            "search.strategy is 'enas', expected one of darts, gumbel_darts, progressive_shrinking, single_path, snas",
+            f"search.strategy is 'enas', expected one of {', '.join(STRATEGIES)}",
         ),
         ({"strategy": "darts", "temperature": [2, 1]}, "unknown parameter 'temperature'"),
     ],
