@@ -44,7 +44,7 @@ def assert_searched_alike(first: Path, second: Path) -> None:
     for name, weight in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], weight, rtol=0, atol=1e-7, msg=name)
         moved += name.endswith(PARAMETER_SUFFIX) and (weight.abs() > 0.01).any().item()
-    assert moved >= 5 or optimisers == 1
+    assert moved >= 3 or optimisers == 1  # a sampled `none` may keep a choice from moving
     for epoch, other in zip(read_curve(first), read_curve(second), strict=True):
         assert epoch.pop("choices") == other.pop("choices")
         del epoch["probabilities"], other["probabilities"]
