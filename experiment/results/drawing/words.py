@@ -31,7 +31,8 @@ def headline(architecture: Architecture) -> str:
     searched = encoder.drawing(architecture.choices) is not None
     parts: list[BackboneSettings | EncoderSettings] = [backbone, encoder] if searched else [backbone]
     return "; ".join(
-        f"{part.name}: " + ", ".join(f"{key} {value}" for key, value in part.model_dump(exclude={"name"}).items())
+        f"{part.name}: "
+        + ", ".join(f"{key} {value}" for key, value in part.model_dump(exclude={"name"}, exclude_none=True).items())
         for part in parts
     )
 
