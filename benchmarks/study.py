@@ -58,7 +58,7 @@ FILE = Path(__file__).with_suffix(".csv")
 SPACES = (Path("settings/digits.yml"), Path("settings/stacked.yml"))
 """The settings files of the spaces that are searched."""
 SEEDS = range(10, 15)
-"""Seeds of the searches. No setting was chosen by looking at these."""
+"""Seeds of the searches. `docs/study.md` says what was chosen on what."""
 RANDOM = 64
 """Number of random architectures of each space."""
 SMALL_SPACE = 10_000

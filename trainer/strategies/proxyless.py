@@ -7,7 +7,7 @@ takes as its gradient, as the paper does (equation 4),
     ∂L/∂αₖ = Σⱼ ∂L/∂gⱼ ∂pⱼ/∂αₖ
 
 The paper computes ∂L/∂gⱼ for two sampled candidates at a time, to save memory. Here it is computed for all of them as
-for SNAS, see :mod:`trainer.strategies.snas`, which costs no memory and has less variance.
+for SNAS, see :mod:`trainer.strategies.snas`, which costs no memory.
 
 As in MMnas, the architecture begins to move after some epochs, and has a step every so many of the weights.
 """
