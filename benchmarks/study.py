@@ -151,8 +151,7 @@ def run(job: Job) -> Run:
 
 def random_architectures(space: Space) -> list[Choices]:
     """Returns the random architectures of a space; of a small one they are the first ones of its table."""
-    architectures = math.prod(len(values) for values in space.candidates().values())
-    return every_architecture(space)[:RANDOM] if architectures <= SMALL_SPACE else samples(space, RANDOM, seed=0)
+    return every_architecture(space)[:RANDOM] if space.size() <= SMALL_SPACE else samples(space, RANDOM, seed=0)
 
 
 def _begin(settings: dict[str, Settings]) -> None:

@@ -44,6 +44,7 @@ from model_space.contracts import Choices
 from model_space.files import write_text
 from trainer.callbacks.curve import read_curve
 from trainer.data.splits import Data, load_data
+from trainer.derivation import samples
 
 FILE = Path(__file__).with_suffix(".csv")
 """The table that is kept with the code."""
@@ -127,8 +128,7 @@ def _write(file: Path, trainings: Iterable[Training]) -> None:
 
 def every_architecture(space: Space) -> list[Choices]:
     """Returns the choices of all architectures of a space, in an order that is random and always the same."""
-    candidates = space.candidates()
-    all_choices = [dict(zip(candidates, chosen, strict=True)) for chosen in itertools.product(*candidates.values())]
+    all_choices = samples(space, space.size(), seed=0)
     random.Random(0).shuffle(all_choices)
     return all_choices
 

@@ -1,6 +1,7 @@
 """An architecture: a point of a space, as a JSON file from which its network is built."""
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -65,6 +66,10 @@ class Space(BaseModel):
             else list(mutable.values)
             for label, mutable in network.simplify().items()
         }
+
+    def size(self) -> int:
+        """Returns how many architectures it has: the product of the numbers of candidates over its labels."""
+        return math.prod(map(len, self.candidates().values()))
 
     def random_choices(self, seed: int) -> Choices:
         """Returns choices that are sampled uniformly; a seed gives the same ones each time."""

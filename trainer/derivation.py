@@ -68,17 +68,16 @@ def derive(
         [move(batch, device) for batch in loader(some_questions(data.val, n, settings.seed), BATCH)]
         for n in (FEW_QUESTIONS, MORE_QUESTIONS)
     )
-    sampled = evolved(
-        space,
-        settings.samples,
-        settings.seed,
-        lambda choices: _supernet_accuracy(supernet, choices, few),
-        probabilities,
-        [most_probable],
+    n = min(settings.samples, space.size())
+    sampled = samples(
+        space, n if n == space.size() else math.ceil(n / 2), settings.seed, probabilities, [most_probable]
     )
-    quarter = sampled[: max(settings.shortlist, len(sampled) // 4)]
-    sampled = best(quarter, settings.shortlist, lambda choices: _supernet_accuracy(supernet, choices, more))
-    running = [ShortTraining(supernet, choices, space, data, settings) for choices in sampled]
+    ranked = evolved(
+        space, sampled, n, lambda choices: _supernet_accuracy(supernet, choices, few), probabilities, settings.seed
+    )
+    quarter = ranked[: max(settings.shortlist, len(ranked) // 4)]
+    shortlist = best(quarter, settings.shortlist, lambda choices: _supernet_accuracy(supernet, choices, more))
+    running = [ShortTraining(supernet, choices, space, data, settings) for choices in shortlist]
     for rung in range(1, RUNGS + 1):
         for each in running:
             each.run_until(settings.tuning_steps * rung // RUNGS)
@@ -86,7 +85,7 @@ def derive(
             running = best(running, math.ceil(len(running) / 2), lambda each: _accuracy(each.network, more))
     accuracies = [mean_soft_accuracy(each.network, data.val) for each in running]
     winner = max(range(len(running)), key=accuracies.__getitem__)
-    return running[winner].choices, accuracies[winner], sampled
+    return running[winner].choices, accuracies[winner], shortlist
 
 
 def best(candidates: Sequence[Any], n: int, accuracy: Callable[[Any], float]) -> list[Any]:
@@ -96,29 +95,25 @@ def best(candidates: Sequence[Any], n: int, accuracy: Callable[[Any], float]) ->
 
 def evolved(
     space: Space,
+    sampled: Sequence[Choices],
     n: int,
-    seed: int,
     accuracy: Callable[[Choices], float],
-    probabilities: dict[str, dict[str, float]] | None = None,
-    first: Sequence[Choices] = (),
+    probabilities: dict[str, dict[str, float]],
+    seed: int,
 ) -> list[Choices]:
-    """Returns different architectures of a space, the most accurate first: half of them samples, half of them evolved.
+    """Returns sampled architectures and their children, the most accurate first.
 
     Args:
         space: Where they are from.
-        n: Number of architectures. If the space has no more, all are returned.
-        seed: Random seed.
+        sampled: The first architectures, all different.
+        n: Number of architectures in the end. There are fewer where there are no other children.
         accuracy: Tells how accurate an architecture is; it is asked once for each.
-        probabilities: The probability of every candidate by label, by which architectures are sampled and mutated;
-            None samples uniformly.
-        first: Architectures that come before the sampled ones.
+        probabilities: The probability of every candidate by label, by which a choice is mutated.
+        seed: Random seed.
     """
-    candidates = space.candidates()
-    whole = math.prod(len(values) for values in candidates.values()) <= n
-    sampled = samples(space, n if whole else math.ceil(n / 2), seed, probabilities, first)
     found = {repr(choices): (accuracy(choices), choices) for choices in sampled}
     generator = random.Random(seed)
-    weights = {label: list(probabilities[label].values()) if probabilities else None for label in candidates}
+    candidates = space.candidates()
 
     def best_first() -> list[Choices]:
         return [choices for _, choices in best(list(found.values()), len(found), lambda each: each[0])]
@@ -128,9 +123,9 @@ def evolved(
         if generator.random() < 0.5:
             return {label: generator.choice((one, other))[label] for label in candidates}
         mutated = generator.choice(list(candidates))
-        return one | {mutated: generator.choices(candidates[mutated], weights[mutated])[0]}
+        return one | {mutated: generator.choices(candidates[mutated], list(probabilities[mutated].values()))[0]}
 
-    for generation in range(0 if whole else GENERATIONS):
+    for generation in range(GENERATIONS):
         parents = best_first()[:PARENTS]
         size = len(sampled) + (n - len(sampled)) * (generation + 1) // GENERATIONS
         for _ in range(20 * n):  # there may be fewer different children

@@ -1,6 +1,5 @@
 """``launch.py --spaces``: lists every space and network with its size and cost."""
 
-import math
 import statistics
 
 import torch
@@ -47,11 +46,6 @@ def space_of(listing: Listing) -> Space:
     return Space(backbone=listing.backbone, encoder=encoder, network=listing.network, data=DATA)
 
 
-def architecture_count(space: Space) -> int:
-    """Returns how many architectures a space has: the product of the numbers of candidates over its labels."""
-    return math.prod(len(values) for values in space.candidates().values())
-
-
 def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> int:
     """Returns the multiply-adds of all matrix products of one forward pass, by torch's counter.
 
@@ -78,7 +72,7 @@ def measure(listing: Listing) -> tuple[int, int, int]:
     space = space_of(listing)
     if listing.choices is not None:
         return 1, *cost(Architecture(space=space, choices=listing.choices))
-    number = architecture_count(space)
+    number = space.size()
     samples = [space.random_choices(seed) for seed in range(SAMPLES if number > 1 else 1)]
     costs = [cost(Architecture(space=space, choices=choices)) for choices in samples]
     parameters, multiplications = zip(*costs, strict=True)

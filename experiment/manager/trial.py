@@ -147,10 +147,10 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         with workers(settings, folder):
             architecture = one_shot_search(data, space, settings.search, folder, report)
         provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
+        if warning := diagnosis(read_curve(folder)):
+            print(warning, file=sys.stderr)
+            provenance["health"] = warning
     provenance["seconds"] = round(time.monotonic() - start, 1)
-    if not choices and (warning := diagnosis(read_curve(folder))):
-        print(warning, file=sys.stderr)
-        provenance["health"] = warning
     return architecture.model_copy(update={"provenance": provenance})
 
 

@@ -51,13 +51,15 @@ def test_evolved_architectures_are_better_than_samples():
         asked.append(repr(choices))
         return sum(choices[label] == target[label] for label in target)
 
-    found = evolved(space, 200, 0, accuracy)
+    even = {label: dict.fromkeys(map(str, values), 1.0) for label, values in space.candidates().items()}
+    first = samples(space, 100, seed=0)
+    found = evolved(space, first, 200, accuracy, even, seed=0)
     assert len(found) == len({repr(each) for each in found}) == len(asked) == 200
     scores = [accuracy(each) for each in found]
     assert scores == sorted(scores, reverse=True)
     sampled = [accuracy(each) for each in samples(space, 200, seed=0)]
     assert scores[0] > max(sampled) and sum(scores) > 1.2 * sum(sampled)
-    assert found == evolved(space, 200, 0, accuracy)
+    assert found == evolved(space, first, 200, accuracy, even, seed=0)
 
 
 def test_a_decided_distribution_has_no_other_children():
@@ -67,7 +69,7 @@ def test_a_decided_distribution_has_no_other_children():
         for label, values in space.candidates().items()
     }
     only = {label: values[0] for label, values in space.candidates().items()}
-    assert evolved(space, 6, 0, lambda choices: 1.0, decided, [only]) == [only]
+    assert evolved(space, [only], 6, lambda choices: 1.0, decided, seed=0) == [only]
 
 
 def test_shares_are_those_of_the_architectures():

@@ -119,20 +119,32 @@ class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):
         done = (epoch + step / self.training_module.steps_per_epoch) / settings.epochs - self.whole
         return min(1.0, max(0.0, 1 - done / self.shrinking)) if self.shrinking else float(done < 0)
 
+    def noises(self) -> tuple[Tensor, ...]:
+        """Returns Gumbel noise of the candidates of each choice, the same on every process."""
+        return self.noise(torch.cat(tuple(self.candidates)).detach()).split([len(each) for each in self.candidates])
+
+    def passes(self, batch_idx: int) -> list[list[list[int] | None]]:
+        """Samples what each pass of a step keeps of each choice; None is the whole supernet. A step adds its passes."""
+        probability = self.keep_probability(self.current_epoch, batch_idx)
+        if probability == 1:
+            return [[None] * len(self.subsets)]
+        # exp(-exp(-noise)), the distribution function of the noise, is uniform.
+        return [
+            [
+                ((-(-noise).exp()).exp() < probability).nonzero().flatten().tolist() or [int(noise.argmax())]
+                for noise in self.noises()
+            ]
+        ]
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         weights, _ = self.optimizers()
         weights.zero_grad()
-        probability = self.keep_probability(self.current_epoch, batch_idx)
-        if probability < 1:
-            noises = self.noise(torch.cat(tuple(self.candidates)).detach()).split(
-                [len(each) for each in self.candidates]
-            )
-            for subset, noise in zip(self.subsets, noises, strict=True):
-                uniform = (-(-noise).exp()).exp()  # the distribution function of the noise
-                subset.kept = (uniform < probability).nonzero().flatten().tolist() or [int(noise.argmax())]
-        with dropout_sampled_ahead():
-            for micro_batch in self.micro_batches(batch):
-                self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
+        for kept_of_each in self.passes(batch_idx):
+            for subset, kept in zip(self.subsets, kept_of_each, strict=True):
+                subset.kept = kept
+            with dropout_sampled_ahead():
+                for micro_batch in self.micro_batches(batch):
+                    self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
         for subset in self.subsets:
             subset.kept = None
         self.all_reduce(self.parameters())

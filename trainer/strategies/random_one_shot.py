@@ -13,11 +13,8 @@ validation, see :mod:`trainer.derivation`.
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
-from model_space.functional.dropout import dropout_sampled_ahead
-from trainer.data.vqa import Batch
 from trainer.module import VQAModule
 from trainer.strategies.progressive_shrinking import ProgressiveShrinking, ProgressiveShrinkingModule
 from trainer.strategy import SearchSettings
@@ -32,27 +29,11 @@ class RandomOneShotModule(ProgressiveShrinkingModule):
         super().__init__(training_module, whole=0.0, shrinking=0.0)
         self.fair = fair
 
-    def paths(self) -> list[list[int]]:
-        """Samples the paths of a step, the same on every process; each has a position for every choice."""
-        noises = self.noise(torch.cat(tuple(self.candidates)).detach()).split([len(each) for each in self.candidates])
-        orders = [noise.argsort(descending=True).tolist() for noise in noises]
+    def passes(self, batch_idx: int) -> list[list[list[int] | None]]:
+        """Samples the paths of a step: each pass keeps one candidate of each choice."""
+        orders = [noise.argsort(descending=True).tolist() for noise in self.noises()]
         count = max(map(len, orders)) if self.fair else 1
-        return [[order[place % len(order)] for order in orders] for place in range(count)]
-
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        weights, _ = self.optimizers()
-        weights.zero_grad()
-        for path in self.paths():
-            for subset, position in zip(self.subsets, path, strict=True):
-                subset.kept = [position]
-            with dropout_sampled_ahead():
-                for micro_batch in self.micro_batches(batch):
-                    self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
-        for subset in self.subsets:
-            subset.kept = None
-        self.all_reduce(self.parameters())
-        weights.step()
-        self.advance_lr_schedulers(batch_idx)
+        return [[[order[place % len(order)]] for order in orders] for place in range(count)]
 
 
 class RandomOneShot(ProgressiveShrinking):

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from experiment.actions.spaces import all_listings, architecture_count, multiply_adds, space_of, table
+from experiment.actions.spaces import all_listings, multiply_adds, space_of, table
 from experiment.settings import read_settings
 from model_space.encoders import ENCODERS
 from model_space.operations import Attention
@@ -24,7 +24,7 @@ from tests.helpers.tiny import tiny_space
 @pytest.mark.parametrize("space", [PairedSettings(layers=2), StackedSettings(edges="one", nodes=1)])
 def test_number_of_architectures_by_enumeration(space):
     fields = tiny_space(space)
-    assert architecture_count(fields) == len(list(product(*fields.candidates().values())))
+    assert fields.size() == len(list(product(*fields.candidates().values())))
 
 
 def test_multiply_adds_of_networks_that_can_be_counted_by_hand():

@@ -19,20 +19,20 @@ def module_of(data, sampling: str) -> RandomOneShotModule:
 
 def test_a_fair_step_takes_every_candidate_once(tiny_data):
     module = module_of(tiny_data, "fair")
-    paths = module.paths()
+    paths = module.passes(0)
     assert len(paths) == 5
     for place, parameter in enumerate(module.candidates):
-        taken = sorted(path[place] for path in paths)
+        taken = sorted(only for path in paths for only in path[place])
         assert set(taken) == set(range(len(parameter))) and (len(parameter) < 5 or taken == [0, 1, 2, 3, 4])
-    assert module.paths() != paths  # another step takes them in another order
+    assert module.passes(0) != paths  # another step takes them in another order
 
 
 def test_a_uniform_step_takes_one_path_and_all_in_the_end(tiny_data):
     module = module_of(tiny_data, "uniform")
-    taken = [module.paths() for _ in range(300)]
+    taken = [module.passes(0) for _ in range(300)]
     assert all(len(paths) == 1 for paths in taken)
     for place, parameter in enumerate(module.candidates):
-        counts = torch.bincount(torch.tensor([paths[0][place] for paths in taken]), minlength=len(parameter))
+        counts = torch.bincount(torch.tensor([paths[0][place][0] for paths in taken]), minlength=len(parameter))
         assert (counts > 300 / len(parameter) / 2).all()
 
 
