@@ -3,9 +3,9 @@
     python -m experiment.manager.trial settings/digits.yml
 
 NNI's manager runs it with parameters that it chose; they replace the settings of the same names. Where they are the
-choices of an architecture, the trial trains that one from new weights in place of a search. It reports
-each epoch, and last its score, its architecture, and what it really ran with. Run again under its id, after
-it or the manager was killed, it resumes from its own checkpoint and reports only what is new.
+choices of an architecture, the trial trains that one from new weights in place of a search. It reports each epoch, and
+last its score, its architecture, and what it really ran with. Run again under its id, after it or the manager was
+killed, it resumes from its own checkpoint and reports only what is new.
 """
 
 import argparse

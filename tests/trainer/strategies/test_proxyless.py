@@ -1,16 +1,20 @@
 """Proxyless: how gates are sampled, what their gradient is, and when the architecture moves."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
+from benchmarks.plain import plain
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.searching import search_settings
 from tests.helpers.supernets import loss_of, supernet_of
 from tests.helpers.tiny import space_of, tiny_batch
 from trainer.search import run
 from trainer.strategies.proxyless import binary_gates
-from trainer.supernet.choices import architecture_parameters, at_sample, gumbel
+from trainer.supernet.choices import architecture_parameter, gumbel, mixed_modules, set_samples, weighting
 
 SPACE = StackedSettings(edges="one", cells=1, nodes=2)
 
@@ -37,21 +41,34 @@ def test_choices_of_different_sizes_are_padded_with_what_is_never_sampled():
         assert positions[0] < 2 and gates.shape == (2, 5) and (gates[0, 2:] == 0).all()
 
 
-def test_every_candidate_of_a_gate_has_the_gradient_that_computing_it_would_give():
-    """∂L/∂g_k of a candidate that the gate leaves out is how the loss changes when a little of it is let in."""
-    supernet = supernet_of(SPACE, "proxyless")
-    batch = tiny_batch()
-    choices = {label: [0] if "input" in label else "self_attention" for label in architecture_parameters(supernet)}
-    with at_sample(supernet, choices) as gates:
-        loss_of(supernet, batch).backward()
-    assert all(gate.grad.abs().max() > 0 for label, gate in gates.items() if "operation" in label)
+def test_the_architecture_has_the_gradient_that_computing_every_candidate_gives():
+    """The gates' gradient of the deferred products is that of Σ_k g_k f_k(x) with every f_k under autograd."""
+
+    def gradients(form) -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        supernet = supernet_of(SPACE, "proxyless")
+        batch = tiny_batch()
+        modules = {module.label: module for module in mixed_modules(supernet)}
+        alphas = [architecture_parameter(module) for module in modules.values()]
+        sampled, positions = binary_gates(alphas, gumbel)
+        gates = sampled.detach().requires_grad_()
+        set_samples(
+            [weighting(module) for module in modules.values()], gates, [len(each) for each in alphas], positions
+        )
+        with form():
+            loss_of(supernet, batch).backward()
+        sampled.backward(gates.grad)
+        return [alpha.grad for alpha in alphas]
+
+    ours, by_all = gradients(nullcontext), gradients(plain)
+    assert sum(gradient.abs().max() > 1e-6 for gradient in by_all) >= 3
+    for one, other in zip(ours, by_all, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
 def searched(data, **changes):
     settings = search_settings("proxyless", epochs=3, steps_per_epoch=4, batch_size=16, architecture_lr=0.1, **changes)
     moved = []
-
-    from pytorch_lightning.callbacks import Callback
 
     class Watch(Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
