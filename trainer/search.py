@@ -85,13 +85,11 @@ def search(
         else:
             with module.validated():
                 accuracy = mean_soft_accuracy(module.model, data.val)
-        temperature = {"temperature": module.temperature} if hasattr(module, "temperature") else {}
         return {
             "accuracy": accuracy,
             **health(probabilities, curve.epochs[-1]["probabilities"] if curve.epochs else None),
             **signal.measured(),
-            **temperature,
-            **({"expected_cost": module.expected_cost()} if getattr(module, "penalty", None) else {}),
+            **module.figures(),
             "probabilities": probabilities,
             "choices": choices,
         }

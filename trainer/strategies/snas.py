@@ -208,11 +208,15 @@ class SnasModule(MicroBatches, OrderedArchitecture):
             self.costs.copy_(costs)
         return weight * len(batch.targets) * self.costs  # the loss is a sum over questions
 
-    def expected_cost(self) -> float:
-        """Returns the mean cost of architectures that are sampled now, as a share of the most expensive one's."""
-        probabilities = [parameter.detach().softmax(-1) for parameter in self.arch_parameters()]
-        rows = nn.utils.rnn.pad_sequence(probabilities, batch_first=True)
-        return (rows.double() * self.costs).sum().item()
+    def figures(self) -> dict[str, float]:
+        """Returns the temperature. With a penalty, also the mean cost of the architectures that are sampled, as a share
+        of the most expensive one's."""
+        told = {"temperature": self.temperature}
+        if self.penalty:
+            probabilities = [parameter.detach().softmax(-1) for parameter in self.arch_parameters()]
+            rows = nn.utils.rnn.pad_sequence(probabilities, batch_first=True)
+            told["expected_cost"] = (rows.double() * self.costs).sum().item()
+        return told
 
 
 class Snas(DARTS):

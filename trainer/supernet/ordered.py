@@ -32,6 +32,10 @@ class OrderedArchitecture(DartsLightningModule):
         """
         return derive(self)
 
+    def figures(self) -> dict[str, float]:
+        """Returns what the strategy has to tell of an epoch beside what every search tells, such as a temperature."""
+        return {}
+
     def validated(self) -> AbstractContextManager:
         """Makes the supernet compute what an epoch validates: the derived architecture."""
         return at_sample(self, self.export())
