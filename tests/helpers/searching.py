@@ -7,10 +7,14 @@ from trainer.strategy import SearchSettings
 
 
 def search_settings(strategy: str = "snas", **changes: Any) -> SearchSettings:
-    """Returns the settings of a strategy; those of ``changes`` that the strategy does not have are left out."""
+    """Returns the settings of a strategy; those of ``changes`` that the strategy does not have are left out.
+
+    A strategy that derives by validation looks at few architectures.
+    """
     declared = STRATEGIES[strategy]
     optional = {"temperature", "architecture_share"} - declared.model_fields.keys()
-    return declared(**{key: value for key, value in changes.items() if key not in optional})
+    few = {"samples": 8, "shortlist": 2, "tuning_steps": 3} if declared.model_fields["samples"].default else {}
+    return declared(**few | {key: value for key, value in changes.items() if key not in optional})
 
 
 def short_search(**changes) -> SearchSettings:

@@ -29,7 +29,7 @@ SPACES = {
 STRATEGIES = {
     "snas": lambda: Snas(architecture_lr=1e-3, temperature=(1.0, 1.0)),
     "single_path": lambda: SinglePath(architecture_lr=1e-3, temperature=(1.0, 1.0)),
-    "progressive_shrinking": lambda: ProgressiveShrinking(whole=0.4, shrinking=0.4),
+    "progressive_shrinking": lambda: ProgressiveShrinking(whole=0.4, shrinking=0.4, architecture_lr=0.01),
     "random_one_shot": lambda: RandomOneShot(sampling="fair"),
     "proxyless": lambda: Proxyless(architecture_lr=1e-3, still_epochs=1, architecture_every=2),
     "darts": lambda: Darts(architecture_lr=1e-3),

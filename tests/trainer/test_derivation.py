@@ -112,7 +112,7 @@ def test_the_shortlist_is_halved_and_its_best_is_derived(tiny_data, monkeypatch)
 
 def test_a_short_training_in_micro_batches_is_that_of_whole_batches(tiny_data):
     space = space_of(tiny_data, CHAIN)
-    supernet = ProgressiveShrinking(whole=0.4, shrinking=0.4).mutate_model(space.build())
+    supernet = ProgressiveShrinking(whole=0.4, shrinking=0.4, architecture_lr=0.01).mutate_model(space.build())
     choices = samples(space, 1, seed=0)[0]
 
     def trained(**changes):
@@ -142,7 +142,7 @@ def test_a_short_training_helps_and_leaves_the_supernet_alone(tiny_data, tmp_pat
         return result
 
     monkeypatch.setattr("trainer.search.derive", watched)
-    settings = short_search(strategy="progressive_shrinking", shortlist=2, tuning_steps=120, lr=1e-2)
+    settings = short_search(strategy="random_one_shot", samples=32, tuning_steps=120, lr=1e-2)
     architecture = search(tiny_data, space_of(tiny_data, CHAIN), settings, tmp_path, ignore)
     assert all(torch.equal(seen["after"][name], weight) for name, weight in seen["before"].items())
     curve = read_curve(tmp_path)

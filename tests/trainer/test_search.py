@@ -26,7 +26,7 @@ DROPOUT = {"dropout": 0.1, "channel_dropout": 0.1}  # draws random numbers in ev
 @pytest.mark.parametrize("space", [ONE, ALL], ids=lambda space: space.edges)
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES.keys() - {"single_path"}))
 def test_a_killed_search_ends_as_if_it_had_not_been(tiny_data, tmp_path, strategy, space):
-    options = short_search(strategy=strategy, temperature=(2.0, 0.5), shortlist=2, tuning_steps=3)
+    options = short_search(strategy=strategy, temperature=(2.0, 0.5))
     reported = []
     whole = search(tiny_data, space_of(tiny_data, space, **DROPOUT), options, tmp_path / "whole", reported.append)
 

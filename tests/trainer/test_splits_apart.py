@@ -30,7 +30,7 @@ def test_no_search_and_no_training_opens_the_test_split(strategy, tmp_path):
     without_test.final.questions.unlink()
     without_test.final.annotations.unlink()
     data = load_data(settings.data)
-    options = short_search(strategy=strategy, epochs=1, samples=4, shortlist=2, tuning_steps=3)
+    options = short_search(strategy=strategy, epochs=1, samples=4)
     found = search(data, space_of(data, SPACE), options, tmp_path / "search", ignore)
     assert found.score > 0
     short = TrainSettings(epochs=1, steps_per_epoch=2, batch_size=16)

@@ -2,17 +2,22 @@
 
 As in Once-for-all (Cai et al., 2020, arXiv 1908.09791) the largest network is trained first, and smaller ones follow,
 which begin with its weights. Here the largest is the supernet in which every choice gives the mean of its candidates,
-but for those without weights: `none` and `identity` have nothing to learn, and would dilute what the others say. After
-a share ``whole`` of the steps each candidate is kept with a probability p, anew at each step and at least one of a
-choice, and a choice gives the mean of those that it keeps. p falls linearly from 1 to 0 over the share ``shrinking``.
+but for those without weights: `none` and `identity` have nothing to learn, and would dilute what the others say. The
+mean is weighted by a softmax of the architecture parameters, as in DARTS (Liu et al., 2018, arXiv 1806.09055), which
+are trained with the same loss as the weights: else what an operation says is diluted by the others for good, and
+operations that are of use only one after the other are found late.
+
+After a share ``whole`` of the steps each candidate is kept with a probability p, anew at each step and at least one of
+a choice, and those that are kept share out the softmax. p falls linearly from 1 to 0 over the share ``shrinking``.
 From then on a step trains one path, sampled uniformly, as in single-path one-shot search (Guo et al., 2019, arXiv
-1904.00420).
+1904.00420), and nothing more is learned of the choices.
 
 A whole supernet learns as fast as one network, where paths that are trained in turn from the start disturb each other.
-Nothing is learned about the choices themselves: the distribution stays uniform, and the architecture is derived by
-validation, see :mod:`trainer.derivation`.
+The architecture is derived by validation of samples from the distribution that was learned, and of their children, see
+:mod:`trainer.derivation`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
@@ -28,30 +33,31 @@ from trainer.data.vqa import Batch
 from trainer.module import VQAModule
 from trainer.strategies.single_path import SinglePathInput, SinglePathLayer
 from trainer.strategy import SearchSettings
-from trainer.supernet.choices import architecture_parameter, mixed_modules, weighting
+from trainer.supernet.choices import MixedModule, architecture_parameter, mixed_modules, weighting
 from trainer.supernet.micro_batches import MicroBatches
 from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
 
 
 class Subset(nn.Module):
-    """A weighting by the candidates that are kept: they have the same weight, and the others none."""
+    """A weighting by the candidates that are kept: they share out the softmax, and the others have no weight."""
 
     kept: list[int] | None = None
     """Positions of the candidates that are kept; None for those of the whole supernet."""
     whole: list[int] | None = None
     """Positions of the candidates of the whole supernet; None for all."""
 
-    def positions(self, candidates: int) -> Sequence[int]:
+    def positions(self, candidates: int) -> list[int]:
         """Returns the positions that are kept, of so many candidates."""
         kept = self.whole if self.kept is None else self.kept
-        return range(candidates) if kept is None else kept
+        return list(range(candidates)) if kept is None else kept
 
     def forward(self, architecture_parameter: Tensor) -> Tensor:
-        kept = list(self.positions(architecture_parameter.size(-1)))
-        weights = torch.zeros_like(architecture_parameter)
-        weights[..., kept] = 1 / len(kept)
-        return weights
+        kept = self.positions(architecture_parameter.size(-1))
+        left_out = torch.ones_like(architecture_parameter, dtype=torch.bool)
+        left_out[..., kept] = False
+        weights = architecture_parameter.masked_fill(left_out, -math.inf).softmax(-1)
+        return weights if len(kept) > 1 else weights.detach()  # with a gradient of zeros Adam would move on
 
 
 def shared_subset(module: nn.Module, memo: dict[str, Any]) -> Subset | None:
@@ -65,17 +71,23 @@ def with_weights(module: nn.Module) -> list[int] | None:
     return [k for k, layer in enumerate(layers) if any(True for _ in layer.parameters())] or None
 
 
-def mean(outputs: Sequence[Any]) -> Any:
-    """Returns the mean of tensors, or of tuples of tensors."""
+def weighted_sum(weights: Tensor, outputs: Sequence[Any]) -> Any:
+    """Returns the sum of tensors by weights, ``(outputs,)``; or of tuples of tensors, the tuple of the sums."""
+    if isinstance(outputs[0], Tensor):
+        return reduce(torch.add, map(torch.mul, outputs, weights))
+    return tuple(weighted_sum(weights, tensors) for tensors in zip(*outputs, strict=True))
+
+
+def mixed(module: MixedModule, subset: Subset, outputs: Sequence[Any]) -> Any:
+    """Returns what a choice gives, of the outputs of its candidates that are kept."""
     if len(outputs) == 1:
         return outputs[0]
-    if isinstance(outputs[0], Tensor):
-        return reduce(torch.add, outputs) / len(outputs)
-    return tuple(reduce(torch.add, tensors) / len(outputs) for tensors in zip(*outputs, strict=True))
+    parameter = architecture_parameter(module)
+    return weighted_sum(parameter[subset.positions(len(parameter))].softmax(-1), outputs)
 
 
 class ShrinkingLayer(SinglePathLayer):
-    """A `LayerChoice` that gives the mean of the candidates that are kept; the others are not computed."""
+    """A `LayerChoice` that gives the weighted mean of the candidates that are kept; the others are not computed."""
 
     shared_weighting = staticmethod(shared_subset)
 
@@ -83,11 +95,11 @@ class ShrinkingLayer(SinglePathLayer):
         subset = weighting(self)
         if not isinstance(subset, Subset):  # at a sample
             return super().forward(*inputs)
-        return mean([self[self.names[k]](*inputs) for k in subset.positions(len(self.names))])
+        return mixed(self, subset, [self[self.names[k]](*inputs) for k in subset.positions(len(self.names))])
 
 
 class ShrinkingInput(SinglePathInput):
-    """An `InputChoice` of one candidate that gives the mean of the candidates that are kept."""
+    """An `InputChoice` of one candidate that gives the weighted mean of the candidates that are kept."""
 
     shared_weighting = staticmethod(shared_subset)
 
@@ -95,7 +107,7 @@ class ShrinkingInput(SinglePathInput):
         subset = weighting(self)
         if not isinstance(subset, Subset):
             return super().forward(candidates)
-        return mean([candidates[k] for k in subset.positions(len(candidates))])
+        return mixed(self, subset, [candidates[k] for k in subset.positions(len(candidates))])
 
 
 class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):
@@ -137,8 +149,9 @@ class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):
         ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        weights, _ = self.optimizers()
+        weights, architecture = self.optimizers()
         weights.zero_grad()
+        architecture.zero_grad()
         for kept_of_each in self.passes(batch_idx):
             for subset, kept in zip(self.subsets, kept_of_each, strict=True):
                 subset.kept = kept
@@ -149,6 +162,7 @@ class ProgressiveShrinkingModule(MicroBatches, OrderedArchitecture):
             subset.kept = None
         self.all_reduce(self.parameters())
         weights.step()
+        architecture.step()
         self.advance_lr_schedulers(batch_idx)
 
     def validated(self) -> AbstractContextManager:
@@ -162,14 +176,17 @@ class ProgressiveShrinking(DARTS):
     Args:
         whole: Share of the steps in which all candidates are kept.
         shrinking: Share of the steps after them in which fewer and fewer are.
+        architecture_lr: Learning rate of the weights of the mean.
     """
 
-    def __init__(self, *, whole: float, shrinking: float):
-        super().__init__()
+    def __init__(self, *, whole: float, shrinking: float, architecture_lr: float):
+        super().__init__(arc_learning_rate=architecture_lr)
         self.whole, self.shrinking = whole, shrinking
 
     def configure_oneshot_module(self, training_module: VQAModule) -> ProgressiveShrinkingModule:
-        return ProgressiveShrinkingModule(training_module, self.whole, self.shrinking)
+        return ProgressiveShrinkingModule(
+            training_module, self.whole, self.shrinking, arc_learning_rate=self.arc_learning_rate
+        )
 
     def default_mutation_hooks(self) -> list[Callable]:
         return [read_mixed_layers, ShrinkingLayer.mutate, ShrinkingInput.mutate, no_default_hook]
@@ -186,7 +203,7 @@ class ProgressiveShrinkingSettings(SearchSettings):
     """Share of the steps in which the whole supernet is trained."""
     shrinking: float = Field(0.35, ge=0, le=1)
     """Share of the steps after them in which it shrinks. The steps that are left train single paths."""
-    samples: int = Field(512, ge=1, le=10_000)
+    samples: int = Field(256, ge=1, le=10_000)
     """Number of architectures that are validated with the supernet's weights, see :mod:`trainer.derivation`."""
 
     @model_validator(mode="after")
@@ -197,4 +214,4 @@ class ProgressiveShrinkingSettings(SearchSettings):
 
     def build(self) -> ProgressiveShrinking:
         """Returns the strategy."""
-        return ProgressiveShrinking(whole=self.whole, shrinking=self.shrinking)
+        return ProgressiveShrinking(whole=self.whole, shrinking=self.shrinking, architecture_lr=self.architecture_lr)

@@ -44,7 +44,7 @@ class RandomOneShot(ProgressiveShrinking):
     """
 
     def __init__(self, *, sampling: Sampling):
-        super().__init__(whole=0.0, shrinking=0.0)
+        super().__init__(whole=0.0, shrinking=0.0, architecture_lr=0.0)
         self.sampling = sampling
 
     def configure_oneshot_module(self, training_module: VQAModule) -> RandomOneShotModule:
@@ -57,7 +57,7 @@ class RandomOneShotSettings(SearchSettings):
     strategy: Literal["random_one_shot"] = "random_one_shot"
     sampling: Sampling = "uniform"
     """How the paths of a step are sampled: ``uniform``, one path, or ``fair``, every candidate in one of several."""
-    samples: int = Field(512, ge=1, le=10_000)
+    samples: int = Field(256, ge=1, le=10_000)
     """Number of architectures that are validated with the supernet's weights, see :mod:`trainer.derivation`."""
 
     def build(self) -> RandomOneShot:

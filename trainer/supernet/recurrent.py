@@ -19,7 +19,7 @@ def read_mixed(choice: MixedModule, one_hots: Tensor, time_steps: int) -> Readin
         weights, chosen = weights_of(parameter), weights_of.index
     else:
         weights, chosen = weights_of(parameter.expand(time_steps, -1)), None
-    if not getattr(choice, "computes_others", True):
+    if isinstance(weights_of, OneHot) and not getattr(choice, "computes_others", True):
         weights = weights * weights.detach()  # the same one-hot, with a gradient to the chosen candidate alone
     return weights, chosen
 

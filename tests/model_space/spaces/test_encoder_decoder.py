@@ -13,8 +13,8 @@ from model_space.sizes import NetworkSettings
 from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers import reference
+from tests.helpers.life import searched, trained_and_evaluated
 from tests.helpers.reference import mmnas_like
-from tests.helpers.searching import search_settings
 from tests.helpers.supernets import (
     STRATEGIES,
     assert_equal_to_frozen_at_a_sample,
@@ -24,11 +24,8 @@ from tests.helpers.supernets import (
     supernet_of,
     weights_at,
 )
-from tests.helpers.tiny import space_of, tiny_batch, tiny_space
-from trainer.evaluation.evaluate import evaluate, mean_soft_accuracy
-from trainer.search import search
+from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.supernet.choices import architecture_parameter, at_sample, mixed_modules
-from trainer.train import TrainSettings, load_trained, train
 
 FORM = EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=4, relation_size=5)
 FORMS = [FORM, EncoderDecoderSettings(encoder_blocks=1, decoder_blocks=3, cells=2, relation_size=5)]
@@ -210,23 +207,7 @@ def test_mcan_is_a_point_of_the_space():
     torch.testing.assert_close(searched(*batch), mcan(*batch), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
-def test_its_whole_life(tiny_data, tmp_path, strategy):
-    """Searched, saved, trained, evaluated."""
-    space = space_of(tiny_data, FORM, dropout=0.1)
-    options = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 8, "lr": 1e-3}
-    bilevel = search_settings(**options, strategy=strategy, architecture_lr=1e-1, architecture_share=0.2)
-    reported = []
-    found = search(tiny_data, space, bilevel, tmp_path / "search", reported.append)
-    assert [epoch["epoch"] for epoch in reported] == [1, 2]
-    assert found.choices.keys() == space.random_choices(0).keys()
-    assert reported[0]["probabilities"] != reported[1]["probabilities"]
-
-    found.save(tmp_path / "architecture.json")
-    loaded = Architecture.load(tmp_path / "architecture.json")
-    assert loaded == found
-    checkpoint = train(tiny_data, loaded, TrainSettings(**options, decay_epochs=()), tmp_path / "train")
-    network, _, trained = load_trained(checkpoint)
-    assert trained.choices == found.choices
-    assert evaluate(network, tiny_data.val).overall >= 0
-    assert 0 <= mean_soft_accuracy(network, tiny_data.val) <= 100
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_whole_life(tiny_data, tiny_data_settings, tmp_path, strategy):
+    architecture = searched(tiny_data, FORM, strategy, tmp_path / "search", dropout=0.1)
+    assert 0 <= trained_and_evaluated(tiny_data, tiny_data_settings, architecture, tmp_path) <= 100

@@ -8,6 +8,7 @@ from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.paired import PairedSettings
 from tests.helpers.life import searched, trained_and_evaluated
 from tests.helpers.tiny import tiny_batch, tiny_space
+from trainer.strategies import STRATEGIES
 
 
 def test_every_layer_chooses_among_all_pairs():
@@ -51,7 +52,7 @@ def test_the_streams_of_a_pair_see_the_inputs_of_the_layer():
     torch.testing.assert_close((image, question), (again_image, again_question))
 
 
-@pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_whole_life(tiny_data, tiny_data_settings, tmp_path, strategy):
     architecture = searched(tiny_data, PairedSettings(layers=2), strategy, tmp_path / "search")
     assert 0 <= trained_and_evaluated(tiny_data, tiny_data_settings, architecture, tmp_path) <= 100

@@ -45,8 +45,6 @@ def test_fair_paths_train_more_candidates_in_a_step_than_one_path_does(tiny_data
 
 
 def test_its_architecture_is_the_best_of_samples(tiny_data, tmp_path):
-    settings = search_settings(
-        "random_one_shot", epochs=1, steps_per_epoch=2, batch_size=16, samples=6, shortlist=2, tuning_steps=2
-    )
+    settings = search_settings("random_one_shot", epochs=1, steps_per_epoch=2, batch_size=16)
     found = search(tiny_data, space_of(tiny_data, SPACE), settings, tmp_path, ignore)
     assert 0 < found.score <= 100
