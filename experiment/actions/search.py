@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from experiment.actions.export import best, write
-from experiment.manager import control, records
+from experiment.manager import control, loopback, records
 from experiment.manager.configuration import Configuration, read_configuration
 from experiment.manager.follow import follow as follow_experiment
 from experiment.manager.follow import reason
@@ -103,6 +103,8 @@ def search(console: Console, configuration: Configuration, port: int | None) -> 
         console.print(f"experiment {folder.name} started")
     with control.held(folder):
         console.print(f"NNI's portal while it runs: {portal(folder)}")
+        if warning := loopback.warning():
+            console.print(warning, style="bold red")
         follow(console, folder)
     console.print(f"experiment {folder.name} has finished; NNI shows it again with: nnictl view {folder.name}")
     return folder

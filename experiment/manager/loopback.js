@@ -1,5 +1,8 @@
 // Preloaded into Node by NODE_OPTIONS (see loopback.py); it acts in NNI's manager and nowhere else.
+const fs = require('fs');
 const path = require('path');
+
+const argument = (name) => process.argv[process.argv.indexOf(name) + 1];
 
 if ((process.argv[1] || '').endsWith(path.join('nni_node', 'main.js'))) {
   // NNI gives its portal a port and no host, so that Node would listen on every interface.
@@ -13,6 +16,43 @@ if ((process.argv[1] || '').endsWith(path.join('nni_node', 'main.js'))) {
 
   // `python` in a trial's command is the Python that started the manager, also where no
   // virtual environment is active.
-  const python = process.argv[process.argv.indexOf('--python-interpreter') + 1];
-  process.env.PATH = path.dirname(python) + path.delimiter + process.env.PATH;
+  process.env.PATH = path.dirname(argument('--python-interpreter')) + path.delimiter + process.env.PATH;
+
+  // The portal has no login, and does what any request says. A page in the user's own browser must not reach it: not
+  // by a name of its own that it lets point to this machine (Host), and not from another address (Origin).
+  const everywhere = ['0.0.0.0', '::'].includes(host);
+  const own = (name) => everywhere || name === host || /^(localhost|127(\.\d+){3}|\[::1\])$/.test(name);
+  const allowed = ({ url, headers }) => {
+    try {
+      const { host: address, hostname } = new URL('http://' + headers.host);
+      const sameOrigin = headers.origin === undefined || new URL(headers.origin).host === address;
+      return own(hostname) && sameOrigin && !leadsOut(url);
+    } catch {
+      return false; // no name, or not one
+    }
+  };
+
+  // Below /logs it gives the files of the experiment's log folder, and would follow links out of it.
+  const leadsOut = (url) => {
+    const file = decodeURIComponent(url.split('?')[0]).split(/^\/+logs\//)[1];
+    const folder = path.join(argument('--experiments-directory'), argument('--experiment-id'), 'log');
+    if (file === undefined || !fs.existsSync(path.join(folder, file))) {
+      return false;
+    }
+    return !fs.realpathSync(path.join(folder, file)).startsWith(fs.realpathSync(folder) + path.sep);
+  };
+
+  const http = require('http');
+  const emit = http.Server.prototype.emit;
+  http.Server.prototype.emit = function (event, request, response, ...rest) {
+    if (!['request', 'checkContinue', 'upgrade'].includes(event) || allowed(request)) {
+      return emit.call(this, event, request, response, ...rest);
+    }
+    if (event === 'upgrade') {
+      response.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n');
+    } else {
+      response.writeHead(403, { 'Content-Type': 'text/plain' }).end("Not by this name, or from another page's address.\n");
+    }
+    return true;
+  };
 }

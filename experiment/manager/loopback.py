@@ -12,6 +12,10 @@ once: it copies the script into the environment's ``site-packages`` and puts bes
 environment works on when this project is moved or deleted, and ``nni_loopback.*`` may be removed.
 
 To open the portal on purpose, to everyone who reaches this machine: ``NNI_PORTAL_HOST=0.0.0.0``.
+
+A page in a browser on this machine could reach the portal all the same, by a name of its own that it lets point to
+127.0.0.1 (DNS rebinding), or blindly by a form. So the script answers 403 where a request's ``Host`` is not the
+portal's, or its ``Origin`` is another page, and where a link below ``/logs`` leads out of the experiment's logs.
 """
 
 import json
@@ -28,6 +32,18 @@ STARTUP = (
     'os.environ.get("NODE_OPTIONS", "") and os.environ.update(NODE_OPTIONS='
     'os.environ.get("NODE_OPTIONS", "") + " " + option))({script!r}, {option!r})\n'
 )
+
+
+OPENED = (
+    "NNI_PORTAL_HOST opens the portal to {host}: whoever reaches this machine there can see all of the experiment, "
+    "change and stop it, and start trials. It has no login."
+)
+
+
+def warning() -> str | None:
+    """Returns what follows from ``NNI_PORTAL_HOST``; None where the portal is on loopback."""
+    host = os.environ.get("NNI_PORTAL_HOST", "127.0.0.1")
+    return None if host == "localhost" or host.startswith("127.") or host == "::1" else OPENED.format(host=host)
 
 
 def _option(script: Path) -> str:

@@ -1,5 +1,6 @@
 """Whole experiments through NNI's real manager, most of them with a trial that trains nothing."""
 
+import http.client
 import json
 import os
 import shutil
@@ -160,6 +161,34 @@ def trial_process(trial: records.Trial) -> psutil.Process:
     return next(p for p in processes(Path.home()) if p.environ().get("NNI_TRIAL_JOB_ID") == trial.id)
 
 
+def check_that_foreign_requests_are_refused(folder: Path, port: int) -> None:
+    """By a foreign name or from a foreign page the portal neither tells nor does anything; nor out of the logs."""
+    api = "/api/v1/nni"
+    ours = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
+    evil, opaque = ours | {"Host": "evil.example"}, ours | {"Origin": "null"}
+    (folder / "log" / "secret").symlink_to(folder.parent.parent / "config.yml")
+
+    def status(method: str, path: str, headers: dict[str, str], body: str = "") -> int:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            connection.request(method, path, body, headers | {"Content-Type": "application/json"})
+            return connection.getresponse().status
+
+    before = requests.get(f"http://127.0.0.1:{port}{api}/experiment", timeout=20).json()
+    change = f"{api}/experiment?update_type=MAX_TRIAL_NUM"
+    assert status("GET", f"{api}/experiment", ours) == status("GET", "/logs/nnimanager.log", ours) == 200
+    for foreign in (evil, opaque, ours | {"Origin": "http://evil.example"}, ours | {"Host": "evil.localhost.example"}):
+        assert status("GET", f"{api}/experiment", foreign) == 403
+        assert status("PUT", change, foreign, json.dumps(before | {"params": {"maxTrialNumber": 99}})) == 403
+        assert status("POST", f"{api}/trial-jobs", foreign, "{}") == 403
+        assert status("GET", "/logs/nnimanager.log", foreign) == 403
+    assert requests.get(f"http://127.0.0.1:{port}{api}/experiment", timeout=20).json() == before
+    assert status("GET", "/logs/secret", ours) == status("GET", "//logs/secret", ours) == 403
+    for way in ("../db", "..%2fdb", "%2e%2e/db", "..%5cdb", "x/../../db"):
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            connection.request("GET", f"/logs/{way}/nni.sqlite")
+            assert not connection.getresponse().read().startswith(b"SQLite"), way
+
+
 def test_experiment_of_nnictl(home: Path):
     """Without the environment active: portal on loopback, records and export at any time, nothing left after stop."""
     subprocess.run([sys.executable, "-m", "experiment.manager.loopback"], cwd=ROOT, check=True)  # what make does
@@ -169,6 +198,7 @@ def test_experiment_of_nnictl(home: Path):
     folder = records.find(home / "runs")
     assert portal(folder) == f"http://127.0.0.1:{port}"
     assert listening(folder) == {"127.0.0.1"}
+    check_that_foreign_requests_are_refused(folder, int(port))
     with pytest.raises(InputError, match="no trial has finished yet"):
         best(home / "runs")
 
@@ -385,6 +415,15 @@ def run_node(script: Path, **environment: str) -> dict:
     words = [node, script, "--port", "0", "--python-interpreter", "/somewhere/bin/python"]
     done = subprocess.run(words, env={"PATH": "/usr/bin"} | environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("host, opened", [(None, False), ("127.0.0.1", False), ("0.0.0.0", True), ("10.0.0.7", True)])
+def test_an_open_portal_is_warned_of(monkeypatch, host: str | None, opened: bool):
+    monkeypatch.delenv("NNI_PORTAL_HOST", raising=False)
+    if host:
+        monkeypatch.setenv("NNI_PORTAL_HOST", host)
+    assert (loopback.warning() is not None) == opened
+    assert not opened or (host in loopback.warning() and "no login" in loopback.warning())
 
 
 def test_preload(tmp_path: Path):
