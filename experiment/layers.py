@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from model_space.errors import InputError
+from model_space.files import parse_yaml
 
 BASE = "base"
 Key = str | int
@@ -46,7 +47,7 @@ def read_layers(path: Path) -> list[Layer]:
         The layers, the file itself first and its last base at the end.
 
     Raises:
-        InputError: A file cannot be read, is not YAML, has no sections, or is based on itself.
+        InputError: A file cannot be read, is not YAML, has no sections or a key twice, or is based on itself.
     """
     layers = [_read(path, "")]
     while base := layers[-1].base:
@@ -109,16 +110,11 @@ def _read(path: Path, named_at: str) -> Layer:
     """Reads one file; ``named_at`` says where a base is named, for an error."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{named_at}{path}: settings cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    content, node = parse_yaml(text, str(path))
     if not isinstance(content, dict) or node is None:
         raise InputError(f"{path}: expected sections such as data, space and train, each with keys")
     base = content.pop(BASE, None)

@@ -1,4 +1,4 @@
-"""How this package writes files, whole or not at all, and how it reads the text and JSON files of users."""
+"""How this package writes files, whole or not at all, and how it reads the text, JSON and YAML files of users."""
 
 import fcntl
 import json
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+import yaml
 
 from model_space.errors import InputError
 
@@ -166,10 +168,21 @@ def parse_json(text: str, where: str, what: str, object_hook: Callable[[dict], A
         object_hook: Replaces each JSON object by what it returns, as in :func:`json.loads`.
 
     Raises:
-        InputError: If the text is not JSON, or is nested too deeply to be parsed.
+        InputError: If the text is not JSON, is nested too deeply to be parsed, or, without an `object_hook`, has a key
+            twice in one object.
     """
+    twice: list[str] = []
+
+    def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice.append(next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i])))
+        return content
+
     try:
-        return json.loads(text, object_hook=object_hook)
+        if object_hook is not None:  # of files of millions of objects, where one more call for each would be felt
+            return json.loads(text, object_hook=object_hook)
+        content = json.loads(text, object_pairs_hook=each_key_once)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{where}, line {error.lineno}, column {error.colno}: not {what}: "
@@ -177,3 +190,52 @@ def parse_json(text: str, where: str, what: str, object_hook: Callable[[dict], A
         ) from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, or too many brackets
         raise InputError(f"{where}: not {what}: JSON that cannot be read ({error})") from None
+    if twice:
+        with suppress(yaml.YAMLError):  # which reads nearly all JSON, and knows the lines
+            refuse_key_twice(yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader), where)
+        raise InputError(f"{where}: the key '{twice[0]}' stands twice in one object")
+    return content
+
+
+def parse_yaml(text: str, where: str) -> tuple[Any, yaml.Node | None]:
+    """Parses YAML text.
+
+    Args:
+        text: The YAML text.
+        where: Names the origin of the text in the error message.
+
+    Returns:
+        The content, and the same content with the line of every key; nothing for an empty text.
+
+    Raises:
+        InputError: If the text is not YAML, is nested too deeply to be parsed, or has a key twice in one section.
+    """
+    try:
+        content, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, RecursionError) as error:  # no such date, or too many brackets
+        raise InputError(f"{where}: YAML that cannot be read ({error})") from None
+    refuse_key_twice(node, where)
+    return content, node
+
+
+def refuse_key_twice(node: yaml.Node | None, where: str) -> None:
+    """Refuses YAML in which a key stands twice in one section: of two values one would be lost.
+
+    Raises:
+        InputError: One does. The error names both lines.
+    """
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in lines:
+                raise InputError(f"{where}, line {line}: the key '{name}' is in line {lines[name]} already")
+            lines[name] = line
+            refuse_key_twice(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            refuse_key_twice(value, where)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from nni.common.hpo_utils.validation import common_search_space_types
 from nni.experiment.config import ExperimentConfig, utils
 
 from model_space.errors import InputError
+from model_space.files import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,15 @@ def read_configuration(file: Path) -> Configuration:
     """Reads a configuration file.
 
     Raises:
-        InputError: There is no such file, it is not YAML, or it does not say what trials run and where.
+        InputError: There is no such file, it is not YAML, has a key twice, or does not say what trials run and where.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{file}: no experiment configuration here ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not YAML: {error}") from None
+    content, _ = parse_yaml(text, str(file))
     for key in ("trialCommand", "experimentWorkingDirectory"):
         if not isinstance(content, dict) or not isinstance(content.get(key), str):
             raise InputError(f"{file}: '{key}' is missing, or not a text")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiment.manager.configuration import read_configuration
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from tests.helpers.paths import STACKED
@@ -71,13 +72,29 @@ def test_what_is_wrong_is_named(tmp_path, old, new, said):
 
 @pytest.mark.parametrize(
     "text, said",
-    [("a: [", "line 1: not YAML"), ("- 1\n", "expected sections"), ("space: {name: stacked}\n", "'data' is missing")],
+    [
+        ("a: [", "line 1: not YAML"),
+        ("- 1\n", "expected sections"),
+        ("space: {name: stacked}\n", "'data' is missing"),
+        ("train: {lr: 1}\nspace: {name: mcan}\ntrain: {lr: 2}\n", "line 3: the key 'train' is in line 1 already"),
+        ("train:\n  lr: 1\n  epochs: 1\n  lr: 2\n", "line 4: the key 'lr' is in line 2 already"),
+        ("a: " + 100_000 * "[", "YAML that cannot be read"),
+        ("a: 2026-02-30\n", "YAML that cannot be read"),
+    ],
+    ids=lambda value: value[:30],
 )
 def test_what_is_no_settings_file_is_refused(tmp_path, text, said):
     file = tmp_path / "settings.yml"
     file.write_text(text)
     with pytest.raises(InputError, match=said):
         read_settings(file)
+
+
+def test_a_configuration_with_a_key_twice_is_refused(tmp_path):
+    file = tmp_path / "config.yml"
+    file.write_text("trialCommand: one\nmaxTrialNumber: 2\ntrialCommand: two\n")
+    with pytest.raises(InputError, match=f"^{file}, line 3: the key 'trialCommand' is in line 1 already$"):
+        read_configuration(file)
 
 
 def test_an_absent_file_is_refused(tmp_path):

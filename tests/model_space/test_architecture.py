@@ -207,3 +207,11 @@ def test_provenance_that_could_not_be_written_again_is_refused(architecture):
 def test_a_number_of_too_many_digits_is_refused(architecture):
     with pytest.raises(InputError, match="JSON that cannot be read"):
         Architecture.from_json(architecture.to_json().replace("61.5", "9" * 5000), "long.json")
+
+
+def test_a_choice_that_is_made_twice_is_refused(architecture):
+    label, chosen = next(iter(architecture.choices.items()))
+    once = json.dumps(label) + ": "
+    text = architecture.to_json().replace(once, f"{once}{json.dumps(chosen)},\n{once}", 1)
+    with pytest.raises(InputError, match=rf"^it, line \d+: the key '{label}' is in line \d+ already$"):
+        Architecture.from_json(text, "it")
