@@ -77,6 +77,25 @@ def test_a_folder_belongs_to_one_training(tiny_data, tmp_path):
         train(tiny_data, architecture_of(FORMS[0]), settings(epochs=1), tmp_path / "run.json")
 
 
+def test_a_training_does_not_resume_with_other_questions(tiny_data_settings, tmp_path):
+    """As many, with the same words and answers: two have exchanged their texts."""
+    data = load_data(tiny_data_settings)
+    train(data, architecture_of(FORMS[0]), settings(epochs=1), tmp_path / "run")
+    train(load_data(tiny_data_settings), architecture_of(FORMS[0]), settings(epochs=1), tmp_path / "run")
+    for name, section in {"train": "training questions", "val": "validation questions"}.items():
+        split = getattr(tiny_data_settings, name)
+        content = json.loads(split.questions.read_text())
+        one, *others = reversed(content["questions"])  # their words are in earlier ones, so the vocabulary is the same
+        other = next(each for each in others if each["question"] != one["question"])
+        one["question"], other["question"] = other["question"], one["question"]
+        exchanged = tmp_path / f"{name}.json"
+        exchanged.write_text(json.dumps(content))
+        changed = tiny_data_settings.model_copy(update={name: split.model_copy(update={"questions": exchanged})})
+        assert load_data(changed).vocabulary == data.vocabulary
+        with pytest.raises(InputError, match=f"another '{section}'"):
+            train(load_data(changed), architecture_of(FORMS[0]), settings(epochs=1), tmp_path / "run")
+
+
 def test_a_validation_split_without_answers_is_refused_before_the_training(tiny_data_settings):
     unknown = tiny_data_settings.val.model_copy(update={"annotations": None})
     with pytest.raises(InputError, match=r"data\.val\.annotations is missing"):
@@ -91,6 +110,11 @@ def test_what_is_no_checkpoint_is_refused(tiny_data, tmp_path):
     short.write_bytes(checkpoint.read_bytes()[:-1000])
     with pytest.raises(InputError, match="not a whole checkpoint"):
         load_trained(short)
+    flipped = bytearray(checkpoint.read_bytes())
+    flipped[len(flipped) // 2] ^= 1  # among the weights
+    (tmp_path / "flipped.ckpt").write_bytes(flipped)
+    with pytest.raises(InputError, match=r"flipped.ckpt: damaged: the checksum of its part '.*/data/\d+' is not"):
+        load_trained(tmp_path / "flipped.ckpt")
     (tmp_path / "text.ckpt").write_text(json.dumps({"state_dict": 1}))
     with pytest.raises(InputError, match="not a whole checkpoint"):
         load_trained(tmp_path / "text.ckpt")

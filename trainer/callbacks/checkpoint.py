@@ -1,6 +1,7 @@
 """Checkpoints of a run, written whole and read without running code of theirs."""
 
 import errno
+import zipfile
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -40,15 +41,25 @@ class WholeCheckpointIO(TorchCheckpointIO):
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU, tensors and plain values only.
 
+    torch's archive has the checksum of each of its parts, and torch does not look at them. Here they are compared: that
+    takes about as long as reading the tensors, once a run.
+
     Raises:
-        InputError: There is no such file, or it is not a whole checkpoint.
+        InputError: There is no such file, it is not a whole checkpoint, or a byte of it is no longer what was written.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        damaged = None
+        if zipfile.is_zipfile(path):  # a `.pkl` of old has no checksums
+            with zipfile.ZipFile(path) as parts:
+                damaged = parts.testzip()
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch has no error of its own for a file that is not a checkpoint
         raise InputError(f"{path}: not a whole checkpoint ({type(error).__name__})") from None
+    if damaged:
+        raise InputError(f"{path}: damaged: the checksum of its part '{damaged}' is not the one that was written")
+    return content
 
 
 class Checkpoints(Checkpoint):

@@ -30,10 +30,11 @@ class Data:
         return self.train.vocabulary
 
     @property
-    def stated(self) -> dict[str, int | str | None]:
+    def stated(self) -> dict[str, str | None]:
         """What has to be the same when a run is resumed."""
         return {
-            "training questions": len(self.train),
+            "training questions": self.train.digest,
+            "validation questions": self.val.digest,
             "vocabulary": self.vocabulary.digest,
             "word_vectors": self.word_vectors and self.word_vectors.source,
         }

@@ -5,6 +5,7 @@ the images (:mod:`trainer.data.features`), of any width D and any numbers of reg
 """
 
 import copy
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -201,6 +202,15 @@ class VQADataset(Dataset):
             vocabulary_size=len(self.vocabulary.words),
             answers=len(self.vocabulary.answers),
         )
+
+    @property
+    def digest(self) -> str:
+        """The digest of ids, words and answers, which tells other questions from these even where they are as many."""
+        found = hashlib.sha256(self.question_ids)
+        found.update(self.image_ids)
+        for each in (self._tokens, self._answers, self._answer_targets):
+            found.update(each.numpy().data)
+        return found.hexdigest()
 
     def __getitem__(self, indices: Collection[int]) -> Batch:
         """Returns the questions at some positions as one batch."""
