@@ -78,12 +78,15 @@ class Need:
         return f"{self.of}: {self.needed / GB:.1f} GB needed, {self.there / GB:.1f} GB there: {self.change}"
 
 
-def run(console: Console, settings: Path) -> None:
+def run(console: Console, settings: Path) -> int:
     """Measures some steps and prints what the search and the training of the settings will take.
 
     Args:
         console: Where tables are printed.
         settings: Settings file.
+
+    Returns:
+        The exit code: 1 where something does not fit, so that a script can tell.
 
     Raises:
         InputError: The settings are wrong, or a file of questions is; or nothing fits into the device.
@@ -119,6 +122,7 @@ def run(console: Console, settings: Path) -> None:
     misfits = [f"does not fit: {need.misfit}" for need in found if need.misfit]
     for sentence in misfits or ["All of it fits."]:
         console.print(sentence)
+    return 1 if misfits else 0
 
 
 def sized(split: SplitSettings) -> Split:

@@ -1,6 +1,7 @@
 """``launch.py --train``: trains the network of an architecture and evaluates it."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -8,6 +9,7 @@ from experiment.actions import val
 from experiment.architectures import read_architecture
 from experiment.settings import read_settings
 from experiment.start import without_collector
+from trainer.callbacks.curve import Epoch
 from trainer.data.splits import load_data
 from trainer.processes import Processes
 from trainer.train import train
@@ -33,7 +35,14 @@ def run(console: Console, source: Path, *, settings: Path, folder: Path | None =
     if first:
         console.print(f"word vectors: {data.word_vectors or 'none, learned from scratch'}", markup=False)
     folder = folder or Path("runs/train") / source.stem
-    checkpoint = train(data, architecture, read.train, folder, progress_bar=True)
+
+    def say(epoch: Epoch) -> None:
+        accuracy, loss = epoch["accuracy"], epoch["loss"]
+        console.print(f"epoch {epoch['epoch']} of {epoch['epochs']}: loss {loss:.3f}, validation {accuracy:.1f} %")
+
+    # A bar that is written to a file would be hundreds of lines an epoch.
+    watched: dict[str, Any] = {"progress_bar": True} if console.is_terminal else {"report": say}
+    checkpoint = train(data, architecture, read.train, folder, **watched)
     if not first:
         return  # the first process says what came of it
     console.print(f"checkpoint: {checkpoint}", markup=False)

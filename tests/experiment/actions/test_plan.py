@@ -34,8 +34,10 @@ def settings_file(tmp_path, monkeypatch) -> Path:
 
 def said(settings_file: Path) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
-    plan.run(console, settings_file)
-    return console.export_text()
+    code = plan.run(console, settings_file)
+    text = console.export_text()
+    assert code == (1 if "does not fit" in text else 0)
+    return text
 
 
 def test_a_plan_without_data(settings_file):
@@ -44,6 +46,11 @@ def test_a_plan_without_data(settings_file):
         assert words in text
     assert "27,734" in text and "55,469" in text  # steps an epoch, in batches of 16 and 8
     assert "All of it fits." in text
+
+
+def test_what_does_not_fit_ends_with_1(settings_file, monkeypatch):
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert "does not fit: disk" in said(settings_file)
 
 
 def test_a_plan_counts_what_is_there(settings_file, tmp_path):
