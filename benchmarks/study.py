@@ -326,6 +326,9 @@ def table(name: str, space: Summary) -> Table:
     def add(title: str, method: Method, cost: str, *rivals: Method) -> None:
         mean, deviation = expected(method)
         low, high = min(each.test for each in method[0]), max(each.test for each in method[0])
+        if len(method[0]) == 1:  # one run has no deviation, and its interval would be that of the questions alone
+            made.add_row(title, "1", cost, f"{mean:.1f}")
+            return
         made.add_row(
             title,
             str(len(method[0])),
