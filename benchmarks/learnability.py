@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from experiment.manager.lifeline import end_with_parent
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
 from model_space.spaces.mcan import Decoder, Encoder, MCANSettings
@@ -104,7 +105,7 @@ def main() -> None:
 
     data = load_data(settings.data)
     results = baselines(data)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), end_with_parent) as pool:
         runs = {
             (name, seed): pool.submit(measure, name, seed, settings, args.layers)
             for seed in range(args.seeds)

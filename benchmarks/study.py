@@ -41,6 +41,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.tabular import every_architecture
+from experiment.manager.lifeline import end_with_parent
 from experiment.results.comparison import mcan_of_size
 from experiment.results.comparison import measure as train_and_evaluate
 from experiment.settings import Settings, read_settings
@@ -156,6 +157,7 @@ def random_architectures(space: Space) -> list[Choices]:
 
 def _begin(settings: dict[str, Settings]) -> None:
     global _settings, _data
+    end_with_parent()
     torch.set_num_threads(1)
     _settings, _data = settings, load_data(next(iter(settings.values())).data)
 

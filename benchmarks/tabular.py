@@ -37,6 +37,7 @@ from rich.table import Table as RichTable
 from torch import Tensor
 from torchmetrics.functional import kendall_rank_corrcoef
 
+from experiment.manager.lifeline import end_with_parent
 from experiment.results.comparison import measure as train_and_evaluate
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
@@ -144,6 +145,7 @@ def measure(choices: Choices, seed: int) -> Training:
 
 def _begin(settings: Settings) -> None:
     global _settings, _data
+    end_with_parent()
     torch.set_num_threads(1)
     _settings, _data = settings, load_data(settings.data)
 

@@ -1,14 +1,17 @@
-"""What NNI's manager starts ends with it, also when the manager is killed.
+"""What a process starts ends with it, also when it is killed: the children of NNI's manager, and those of a pool.
 
 NNI ends its trials and its tuner when it is stopped in order. Killed with -9 it cannot: a trial would then
 train on, in the folder of the one that ``nnictl resume`` starts again under its id, and the tuner would take
-the new manager for its own and bring it into an error.
+the new manager for its own and bring it into an error. Likewise the processes of a pool would train on, in the folders
+of those that the next run starts.
 """
 
+import multiprocessing
 import os
 import signal
 import time
 from threading import Thread
+from typing import Any
 
 import psutil
 
@@ -19,6 +22,18 @@ def end_with_manager() -> None:
         if any(argument.endswith("main.js") for argument in ancestor.cmdline()):
             Thread(target=_watch, args=(ancestor,), daemon=True).start()
             return
+
+
+def end_with_parent() -> None:
+    """Ends this process of a pool at once when the process that made the pool ends."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_join, args=(parent,), daemon=True).start()
+
+
+def _join(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _watch(manager: psutil.Process) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from experiment.manager.lifeline import end_with_parent
 from experiment.settings import Settings
 from model_space.architecture import Architecture, Space
 from model_space.encoders.lstm import LSTMSettings
@@ -165,6 +166,7 @@ def shares(tasks: int) -> tuple[int, int]:
 def _begin(threads: int, settings: Settings) -> None:
     """Reads the data, once for all trainings of a process."""
     global _settings, _data
+    end_with_parent()
     torch.set_num_threads(threads)
     _settings, _data = settings, load_data(settings.data)
 
