@@ -77,8 +77,14 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
             console.print(f"[yellow]trial {trial.number}:[/yellow] {warning}")
     report(console, found, settings, folder / "comparison")
     provenances = [json.loads(trial.final["architecture"])["provenance"] for trial in experiment.trials if trial.final]
-    seconds = [each["seconds"] for each in provenances if "seconds" in each]  # trials of older versions do not say it
-    console.print(f"cost of the search: {sum(seconds):.0f} s in {len(seconds)} trials", highlight=False)
+    console.print("cost of the search:", cost(provenances), "trials", highlight=False)
+
+
+def cost(runs: Sequence[dict[str, Any]]) -> str:
+    """Returns what trials or trainings took, in words. The processor's time is the same beside other load."""
+    counted = [each for each in runs if "cpu_seconds" in each]  # trials of older versions do not say it
+    clock, processor = (sum(each[key] for each in counted) for key in ("seconds", "cpu_seconds"))
+    return f"{clock:.0f} s, {processor:.0f} s of the processor, in {len(counted)}"
 
 
 def search(console: Console, configuration: Configuration, port: int | None) -> Path:
@@ -189,8 +195,7 @@ def report(console: Console, found: Architecture, settings: Settings, folder: Pa
     console.print(conclusion, f"\n{questions} questions of {settings.data.final.questions}")
     console.print(f"table: {RESULTS / 'comparison.md'}, {RESULTS / 'comparison.json'}")
     once = [results[each] for each in results if each.name.startswith("random") and each.seed == seeds[0]]
-    seconds = sum(result["seconds"] for result in once)
-    console.print(f"cost of random search: {seconds:.0f} s in {len(once)} trainings", highlight=False)
+    console.print("cost of random search:", cost(once), "trainings", highlight=False)
 
 
 def train_all(

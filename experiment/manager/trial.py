@@ -136,6 +136,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         others = {name: value for name, value in parameters.items() if name not in labels}
         settings = settings.with_parameters(others, where)
     start = time.monotonic()
+    start_of_cpu = sum(os.times()[:4])
     space = settings.space_for(data.sizes)
     if choices:
         space.check(choices, where)
@@ -151,6 +152,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
             print(warning, file=sys.stderr)
             provenance["health"] = warning
     provenance["seconds"] = round(time.monotonic() - start, 1)
+    provenance["cpu_seconds"] = round(sum(os.times()[:4]) - start_of_cpu, 1)  # with those of its workers, which ended
     return architecture.model_copy(update={"provenance": provenance})
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,10 @@ def test_the_whole_search_and_once_more(config):
     assert len(comparison["rows"]) == 5
     trained = [row for row in comparison["rows"] if row["parameters"]]
     assert len(trained) == 3 and all(row["deviation"] is not None for row in trained)
-    assert "cost of the search" in said and "cost of random search" in said
+    costs = re.findall(r"^cost of (.*): (\d+) s, (\d+) s of the processor, in (\d) (.*)$", said, re.M)
+    named = [(of, number, what) for of, _, _, number, what in costs]
+    assert named == [("random search", "2", "trainings"), ("the search", "3", "trials")]
+    assert all(int(processor) > 0 for _, _, processor, _, _ in costs)
     results = {path.resolve() for path in (folder / "runs").glob("*/comparison/*/result.json")}
     assert len(results) == 7  # two of each network, and one of the random architecture that was not the best
 
