@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiment.actions.search import cost
 from experiment.results import comparison
 from experiment.results.comparison import Training, best_random, rivals
 from experiment.settings import read_settings
@@ -75,9 +76,9 @@ def test_the_whole_search_and_once_more(config):
     costs = re.findall(r"^cost of (.*): (\d+) s, (\d+) s of the processor, in (\d) (.*)$", said, re.M)
     named = [(of, number, what) for of, _, _, number, what in costs]
     assert named == [("random search", "2", "trainings"), ("the search", "3", "trials")]
-    assert all(int(processor) > 0 for _, _, processor, _, _ in costs)
     results = {path.resolve() for path in (folder / "runs").glob("*/comparison/*/result.json")}
     assert len(results) == 7  # two of each network, and one of the random architecture that was not the best
+    assert all(json.loads(path.read_text())["cpu_seconds"] > 0 for path in results)
 
     again = launch(config)
     assert "has finished already" in again
@@ -123,3 +124,8 @@ def test_random_search_takes_the_best_on_the_validation_split():
         Training("mcan", 0): {"val": 90.0, "overall": 90.0},
     }
     assert best_random(results) == "random 2"
+
+
+def test_costs_in_words():
+    trials = [{"seconds": 20.4, "cpu_seconds": 9.6}, {"seconds": 1.2, "cpu_seconds": 0.8}, {"seconds": 5.0}]
+    assert cost(trials) == "22 s, 10 s of the processor, in 2"  # the third is of an older version
