@@ -10,9 +10,7 @@ import argparse
 import os
 import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from experiment.manager.lifeline import end_with_parent
+from experiment.manager.lifeline import pool
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
 from model_space.spaces.mcan import Decoder, Encoder, MCANSettings
@@ -80,7 +78,6 @@ def changed(stack: ExitStack, name: str) -> None:
 
 def measure(name: str, seed: int, settings: Settings, layers: int) -> Accuracy:
     """Trains the network of a name and returns its accuracy."""
-    torch.set_num_threads(1)
     data = load_data(settings.data)
     space = Space(backbone=MCANSettings(layers=layers), network=settings.network, data=data.sizes)
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
@@ -105,9 +102,9 @@ def main() -> None:
 
     data = load_data(settings.data)
     results = baselines(data)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), end_with_parent) as pool:
+    with pool(os.cpu_count(), torch.set_num_threads, 1) as processes:
         runs = {
-            (name, seed): pool.submit(measure, name, seed, settings, args.layers)
+            (name, seed): processes.submit(measure, name, seed, settings, args.layers)
             for seed in range(args.seeds)
             for name in NETWORKS
         }

@@ -19,13 +19,12 @@ import csv
 import io
 import json
 import math
-import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.tabular import every_architecture
-from experiment.manager.lifeline import end_with_parent
+from experiment.manager.lifeline import pool
 from experiment.results.comparison import mcan_of_size
 from experiment.results.comparison import measure as train_and_evaluate
 from experiment.settings import Settings, read_settings
@@ -157,7 +156,6 @@ def random_architectures(space: Space) -> list[Choices]:
 
 def _begin(settings: dict[str, Settings]) -> None:
     global _settings, _data
-    end_with_parent()
     torch.set_num_threads(1)
     _settings, _data = settings, load_data(next(iter(settings.values())).data)
 
@@ -410,9 +408,8 @@ def main() -> None:
     runs = read(args.file)
     known = {each.job for each in runs}
     missing = [job for job in jobs(settings, args.small)[: args.limit] if job not in known]
-    context: Any = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.processes, context, initializer=_begin, initargs=(settings,)) as pool:
-        started = [pool.submit(run, job) for job in missing]
+    with pool(args.processes, _begin, settings) as processes:
+        started = [processes.submit(run, job) for job in missing]
         for done in track(as_completed(started), f"{len(missing)} runs", total=len(missing)):
             runs.append(done.result())
             write(args.file, runs)

@@ -18,16 +18,15 @@ import argparse
 import csv
 import io
 import itertools
-import multiprocessing
 import os
 import random
 import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ from rich.table import Table as RichTable
 from torch import Tensor
 from torchmetrics.functional import kendall_rank_corrcoef
 
-from experiment.manager.lifeline import end_with_parent
+from experiment.manager.lifeline import pool
 from experiment.results.comparison import measure as train_and_evaluate
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
@@ -145,7 +144,6 @@ def measure(choices: Choices, seed: int) -> Training:
 
 def _begin(settings: Settings) -> None:
     global _settings, _data
-    end_with_parent()
     torch.set_num_threads(1)
     _settings, _data = settings, load_data(settings.data)
 
@@ -198,9 +196,8 @@ def main() -> None:
     known = [(training.choices, training.seed) for training in trainings]
     wanted = list(zip(args.seeds * every_architecture(space), itertools.count()))[: args.limit]
     missing = [each for each in wanted if each not in known]
-    context: Any = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.processes, context, initializer=_begin, initargs=(settings,)) as pool:
-        runs = [pool.submit(measure, *each) for each in missing]
+    with pool(args.processes, _begin, settings) as processes:
+        runs = [processes.submit(measure, *each) for each in missing]
         for run in track(as_completed(runs), f"{len(missing)} trainings", total=len(missing)):
             trainings.append(run.result())
             _write(args.file, trainings)

@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from threading import Thread
 from typing import Any
 
@@ -24,14 +26,25 @@ def end_with_manager() -> None:
             return
 
 
-def end_with_parent() -> None:
-    """Ends this process of a pool at once when the process that made the pool ends."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        Thread(target=_join, args=(parent,), daemon=True).start()
+def pool(processes: int | None, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
+    """Returns a pool of processes that end with this one.
+
+    They are spawned: forked ones inherit torch's threads in a broken state.
+
+    Args:
+        processes: Number of processes; None for one a core.
+        begin: What each of them calls at its beginning.
+        arguments: The arguments of that call.
+    """
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (begin, *arguments))
 
 
-def _join(parent: Any) -> None:
+def _begin(begin: Callable[..., None], *arguments: Any) -> None:
+    Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    begin(*arguments)
+
+
+def _end_with(parent: Any) -> None:
     parent.join()
     os.kill(os.getpid(), signal.SIGKILL)
 

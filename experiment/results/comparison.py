@@ -5,14 +5,14 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from experiment.manager.lifeline import end_with_parent
+from experiment.manager.lifeline import pool
 from experiment.settings import Settings
 from model_space.architecture import Architecture, Space
 from model_space.encoders.lstm import LSTMSettings
@@ -131,10 +131,9 @@ def compare(
     """
     missing = [training for training in trainings if not (training.folder(folder) / RESULT).exists()]
     workers, threads = shares(len(missing))
-    context = multiprocessing.get_context("spawn")  # forked processes inherit torch's threads in a broken state
-    with ProcessPoolExecutor(max(workers, 1), context, initializer=_begin, initargs=(threads, settings)) as pool:
+    with pool(max(workers, 1), _begin, threads, settings) as processes:
         running: set[Future] = {
-            pool.submit(_train, architectures[training.name], training.seed, training.folder(folder))
+            processes.submit(_train, architectures[training.name], training.seed, training.folder(folder))
             for training in missing
         }
         try:
@@ -166,7 +165,6 @@ def shares(tasks: int) -> tuple[int, int]:
 def _begin(threads: int, settings: Settings) -> None:
     """Reads the data, once for all trainings of a process."""
     global _settings, _data
-    end_with_parent()
     torch.set_num_threads(threads)
     _settings, _data = settings, load_data(settings.data)
 

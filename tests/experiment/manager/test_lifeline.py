@@ -8,15 +8,13 @@ import psutil
 from tests.helpers.paths import ROOT
 
 POOL = """
-import multiprocessing, os, time
-from concurrent.futures import ProcessPoolExecutor
-from experiment.manager.lifeline import end_with_parent
+import os, time
+from experiment.manager.lifeline import pool
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=end_with_parent) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, 600).result()
+    with pool(1, time.sleep, 0) as processes:
+        print(processes.submit(os.getpid).result(), flush=True)
+        processes.submit(time.sleep, 600).result()
 """
 
 
