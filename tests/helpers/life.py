@@ -16,8 +16,12 @@ FEW = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "lr": 1e-3}
 
 def searched(data: Data, space, strategy: str, folder: Path, **changes) -> Architecture:
     """The architecture that a search of two steps finds; ``changes`` are of the encoder and the network."""
-    settings = search_settings(strategy=strategy, **FEW)
-    return search(data, space_of(data, space, **changes), settings, folder, lambda epoch: None)
+    settings, reported = search_settings(strategy=strategy, **FEW), []
+    whole_space = space_of(data, space, **changes)
+    found = search(data, whole_space, settings, folder, reported.append)
+    assert [epoch["epoch"] for epoch in reported] == [1]
+    assert found.choices.keys() == whole_space.candidates().keys()
+    return found
 
 
 def trained_and_evaluated(data: Data, data_settings: DataSettings, architecture: Architecture, folder: Path) -> float:

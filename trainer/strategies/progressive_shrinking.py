@@ -17,10 +17,8 @@ The architecture is derived by validation of samples from the distribution that 
 :mod:`trainer.derivation`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
 from typing import Any, Literal, Self
 
 import torch
@@ -52,12 +50,16 @@ class Subset(nn.Module):
         kept = self.whole if self.kept is None else self.kept
         return list(range(candidates)) if kept is None else kept
 
+    def weights(self, architecture_parameter: Tensor) -> Tensor:
+        """Returns the weights of the candidates that are kept, ``(…, kept)``, of a parameter ``(…, candidates)``."""
+        return architecture_parameter[..., self.positions(architecture_parameter.size(-1))].softmax(-1)
+
     def forward(self, architecture_parameter: Tensor) -> Tensor:
-        kept = self.positions(architecture_parameter.size(-1))
-        left_out = torch.ones_like(architecture_parameter, dtype=torch.bool)
-        left_out[..., kept] = False
-        weights = architecture_parameter.masked_fill(left_out, -math.inf).softmax(-1)
-        return weights if len(kept) > 1 else weights.detach()  # with a gradient of zeros Adam would move on
+        kept, weights = self.positions(architecture_parameter.size(-1)), self.weights(architecture_parameter)
+        if len(kept) == 1:
+            weights = weights.detach()  # with a gradient of zeros Adam would move on
+        places = torch.tensor(kept, device=weights.device)
+        return torch.zeros_like(architecture_parameter).index_copy(-1, places, weights)
 
 
 def shared_subset(module: nn.Module, memo: dict[str, Any]) -> Subset | None:
@@ -71,19 +73,9 @@ def with_weights(module: nn.Module) -> list[int] | None:
     return [k for k, layer in enumerate(layers) if any(True for _ in layer.parameters())] or None
 
 
-def weighted_sum(weights: Tensor, outputs: Sequence[Any]) -> Any:
-    """Returns the sum of tensors by weights, ``(outputs,)``; or of tuples of tensors, the tuple of the sums."""
-    if isinstance(outputs[0], Tensor):
-        return reduce(torch.add, map(torch.mul, outputs, weights))
-    return tuple(weighted_sum(weights, tensors) for tensors in zip(*outputs, strict=True))
-
-
-def mixed(module: MixedModule, subset: Subset, outputs: Sequence[Any]) -> Any:
-    """Returns what a choice gives, of the outputs of its candidates that are kept."""
-    if len(outputs) == 1:
-        return outputs[0]
-    parameter = architecture_parameter(module)
-    return weighted_sum(parameter[subset.positions(len(parameter))].softmax(-1), outputs)
+def mixed(module: MixedModule, subset: Subset, outputs: list[Any]) -> Any:
+    """Returns what a choice gives, of the outputs of its candidates that are kept: their sum by weights, as NNI's."""
+    return module._reduction(outputs, subset.weights(architecture_parameter(module))) if outputs[1:] else outputs[0]
 
 
 class ShrinkingLayer(SinglePathLayer):

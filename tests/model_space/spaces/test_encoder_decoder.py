@@ -15,6 +15,7 @@ from model_space.spaces.mcan import MCANSettings
 from tests.helpers import reference
 from tests.helpers.life import searched, trained_and_evaluated
 from tests.helpers.reference import mmnas_like
+from tests.helpers.searching import search_settings
 from tests.helpers.supernets import (
     STRATEGIES,
     assert_equal_to_frozen_at_a_sample,
@@ -24,7 +25,8 @@ from tests.helpers.supernets import (
     supernet_of,
     weights_at,
 )
-from tests.helpers.tiny import tiny_batch, tiny_space
+from tests.helpers.tiny import space_of, tiny_batch, tiny_space
+from trainer.search import search
 from trainer.supernet.choices import architecture_parameter, at_sample, mixed_modules
 
 FORM = EncoderDecoderSettings(encoder_blocks=3, decoder_blocks=4, relation_size=5)
@@ -205,6 +207,16 @@ def test_mcan_is_a_point_of_the_space():
     assert len(fit.unexpected_keys) == len(biases) == 4 * 3 * layers
     batch = tiny_batch()
     torch.testing.assert_close(searched(*batch), mcan(*batch), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", ["snas", "darts", "gumbel_darts"])
+def test_its_choices_are_learned(tiny_data, tmp_path, strategy):
+    options = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 8, "lr": 1e-3, "architecture_share": 0.2}
+    settings = search_settings(**options, strategy=strategy, architecture_lr=1e-1)
+    reported = []
+    search(tiny_data, space_of(tiny_data, FORM, dropout=0.1), settings, tmp_path, reported.append)
+    assert [epoch["epoch"] for epoch in reported] == [1, 2]
+    assert reported[0]["probabilities"] != reported[1]["probabilities"]
 
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))

@@ -84,7 +84,9 @@ def test_signal_to_noise_is_that_of_the_architectures_gradient():
     assert signal.measured() == {}
 
 
-@pytest.mark.parametrize("strategy", ["snas", "single_path", "darts", "gumbel_darts", "random_one_shot"])
+@pytest.mark.parametrize(
+    "strategy", ["snas", "single_path", "darts", "gumbel_darts", "progressive_shrinking", "random_one_shot"]
+)
 def test_each_epoch_of_a_search_tells_its_health(strategy, tiny_data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
