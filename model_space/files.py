@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -176,7 +177,7 @@ def parse_json(text: str, where: str, what: str, object_hook: Callable[[dict], A
     def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) < len(pairs):
-            twice.append(next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i])))
+            twice.append(Counter(key for key, _ in pairs).most_common(1)[0][0])
         return content
 
     try:
@@ -191,7 +192,7 @@ def parse_json(text: str, where: str, what: str, object_hook: Callable[[dict], A
     except (ValueError, RecursionError) as error:  # a number of too many digits, or too many brackets
         raise InputError(f"{where}: not {what}: JSON that cannot be read ({error})") from None
     if twice:
-        with suppress(yaml.YAMLError):  # which reads nearly all JSON, and knows the lines
+        with suppress(yaml.YAMLError, RecursionError):  # YAML's parser reads nearly all JSON, and knows the lines
             refuse_key_twice(yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader), where)
         raise InputError(f"{where}: the key '{twice[0]}' stands twice in one object")
     return content
@@ -228,14 +229,19 @@ def refuse_key_twice(node: yaml.Node | None, where: str) -> None:
     Raises:
         InputError: One does. The error names both lines.
     """
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
-        for key, value in node.value:
-            line, name = key.start_mark.line + 1, str(key.value)
-            if name in lines:
-                raise InputError(f"{where}, line {line}: the key '{name}' is in line {lines[name]} already")
-            lines[name] = line
-            refuse_key_twice(value, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            refuse_key_twice(value, where)
+    to_do, done = [node], set()
+    while to_do:
+        node = to_do.pop()
+        if id(node) in done:  # an alias: the same node once more, or even a part of itself
+            continue
+        done.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            to_do += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                line, name = key.start_mark.line + 1, str(key.value)
+                if name in lines:
+                    raise InputError(f"{where}, line {line}: the key '{name}' is in line {lines[name]} already")
+                lines[name] = line
+                to_do.append(value)

@@ -80,6 +80,8 @@ def test_what_is_wrong_is_named(tmp_path, old, new, said):
         ("train:\n  lr: 1\n  epochs: 1\n  lr: 2\n", "line 4: the key 'lr' is in line 2 already"),
         ("a: " + 100_000 * "[", "YAML that cannot be read"),
         ("a: 2026-02-30\n", "YAML that cannot be read"),
+        ("a: &a [*a]\n", "line 1: unknown key 'a'"),  # endless
+        ("a0: &a0 [1, 1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(60)), "unknown key 'a0'"),
     ],
     ids=lambda value: value[:30],
 )
