@@ -21,7 +21,7 @@ if ((process.argv[1] || '').endsWith(path.join('nni_node', 'main.js'))) {
   // The portal has no login, and does what any request says. A page in the user's own browser must not reach it: not
   // by a name of its own that it lets point to this machine (Host), and not from another address (Origin).
   const everywhere = ['0.0.0.0', '::'].includes(host);
-  const own = (name) => everywhere || name === host || /^(localhost|127(\.\d+){3}|\[::1\])$/.test(name);
+  const own = (name) => everywhere || [host, `[${host}]`].includes(name) || /^(localhost|127(\.\d+){3}|\[::1\])$/.test(name);
   const allowed = ({ url, headers }) => {
     try {
       const { host: address, hostname } = new URL('http://' + headers.host);
@@ -32,9 +32,9 @@ if ((process.argv[1] || '').endsWith(path.join('nni_node', 'main.js'))) {
     }
   };
 
-  // Below /logs it gives the files of the experiment's log folder, and would follow links out of it.
+  // Below /logs, in whatever case, it gives the files of the experiment's log folder, and would follow links out of it.
   const leadsOut = (url) => {
-    const file = decodeURIComponent(url.split('?')[0]).split(/^\/+logs\//)[1];
+    const file = decodeURIComponent(url.split('?')[0]).split(/^\/+logs\//i)[1];
     const folder = path.join(argument('--experiments-directory'), argument('--experiment-id'), 'log');
     if (file === undefined || !fs.existsSync(path.join(folder, file))) {
       return false;
