@@ -1,7 +1,6 @@
 """``launch.py --train``: trains the network of an architecture and evaluates it."""
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -37,12 +36,11 @@ def run(console: Console, source: Path, *, settings: Path, folder: Path | None =
     folder = folder or Path("runs/train") / source.stem
 
     def say(epoch: Epoch) -> None:
-        accuracy, loss = epoch["accuracy"], epoch["loss"]
-        console.print(f"epoch {epoch['epoch']} of {epoch['epochs']}: loss {loss:.3f}, validation {accuracy:.1f} %")
+        if not console.is_terminal:  # a bar that is written to a file would be hundreds of lines an epoch
+            accuracy, loss = epoch["accuracy"], epoch["loss"]
+            console.print(f"epoch {epoch['epoch']} of {epoch['epochs']}: loss {loss:.3f}, validation {accuracy:.1f} %")
 
-    # A bar that is written to a file would be hundreds of lines an epoch.
-    watched: dict[str, Any] = {"progress_bar": True} if console.is_terminal else {"report": say}
-    checkpoint = train(data, architecture, read.train, folder, **watched)
+    checkpoint = train(data, architecture, read.train, folder, say, progress_bar=console.is_terminal)
     if not first:
         return  # the first process says what came of it
     console.print(f"checkpoint: {checkpoint}", markup=False)
