@@ -65,7 +65,7 @@ def main() -> None:
             write(folder, args.images, dtype, save)
             packed, image_ids = open_packed(pack(folder))
             files = feature_files(folder)
-            paths = [files[image_id] for image_id in image_ids.tolist()]
+            paths = [files[image_id] for image_id in image_ids]
             one_by_one = NpzFiles(paths, packed.counts.numpy(), WIDTH, torch.from_numpy(np.zeros(1, dtype)).dtype)
             sampler = ShuffledBatches(packed.counts, BATCH, seed=0)
             rounds = []

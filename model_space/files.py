@@ -1,18 +1,23 @@
 """How this package writes files, whole or not at all, and how it reads the text, JSON and YAML files of users."""
 
 import fcntl
+import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO, cast
 
 import yaml
 
 from model_space.errors import InputError
+
+GZIP = b"\x1f\x8b"
+"""The bytes with which a file begins that gzip has compressed."""
 
 
 def partial_path(path: Path) -> Path:
@@ -128,16 +133,30 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def read_text(path: Path) -> str:
-    """Reads a text file in UTF-8.
+def open_text(path: Path) -> TextIO:
+    """Opens a text file in UTF-8, with a byte order mark or without, whether or not it is compressed by gzip."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP
+    return cast(TextIO, (gzip.open if compressed else open)(path, "rt", encoding="utf-8-sig"))
+
+
+def read_text(path: Path, what: str = "the file") -> str:
+    """Reads a text file in UTF-8 that a user gives, as :func:`open_text` opens it.
+
+    Args:
+        path: The file.
+        what: What the file should be, for the error message, such as ``"a file of questions"``.
 
     Raises:
         InputError: If the file cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        with open_text(path) as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {what} cannot be read: not UTF-8 ({error})") from None
+    except (OSError, EOFError, zlib.error) as error:  # the latter two of gzip
+        raise InputError(f"{path}: {what} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_json(path: Path, what: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
@@ -151,12 +170,7 @@ def read_json(path: Path, what: str, object_hook: Callable[[dict], Any] | None =
     Raises:
         InputError: If the file cannot be read or is not JSON in UTF-8.
     """
-    try:
-        return parse_json(path.read_text(encoding="utf-8"), str(path), what, object_hook)
-    except OSError as error:
-        raise InputError(f"{path}: {what} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not {what}: not JSON in UTF-8 ({error})") from None
+    return parse_json(read_text(path, what), str(path), what, object_hook)
 
 
 def parse_json(text: str, where: str, what: str, object_hook: Callable[[dict], Any] | None = None) -> Any:

@@ -82,6 +82,25 @@ def test_adding_a_strategy(tmp_path):
     assert entropy["entropy_darts"] < entropy["darts"] - 0.01
 
 
+def test_the_road_of_own_data(tmp_path):
+    """The commands of docs/own_data.md lead from a table of twenty questions to an answer, as they stand there."""
+    text = (ROOT / "docs/own_data.md").read_text()
+    commands, printed = re.search(r"```sh\n(.*?)```.*?```\n(.*?)```", text, re.DOTALL).groups()
+    for room in ("model_space", "trainer", "experiment", "settings"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("launch.py", "config.yml"):
+        shutil.copy(ROOT / file, tmp_path)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "-eu", "-c", commands], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all is well" in done.stdout and "agreement, %" in done.stdout
+    answers = [line.split()[-1] for line in done.stdout.splitlines()[-len(printed.splitlines()) :]]
+    assert answers[0] == "white" and answers[-1] == "runs/answer.png"
+
+
 def anchor(heading: str) -> str:
     """Returns the name by which a link leads to a heading, as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

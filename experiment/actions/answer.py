@@ -58,7 +58,7 @@ def run(
     question = question.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     read = read_settings(settings)
     network, vocabulary = load_network(checkpoint, read, architecture)
-    features, boxes, size = read_npz(image)
+    features, boxes, size = read_npz(image, form=read.data.form)
     features, boxes = features[: read.data.max_regions], boxes[: read.data.max_regions]
     check_width(network, features.shape[1], checkpoint, str(image))
     photograph = None if picture is None else read_photo(picture, size)

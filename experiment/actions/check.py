@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from experiment.results.accuracy import VARIANTS
 from experiment.settings import read_settings
 from model_space.errors import InputError
 from trainer.data.answers import normalise
@@ -22,6 +23,8 @@ from trainer.data.vocabulary import FIRST_WORDS, Vocabulary, tokenise
 
 WELL, WORTH_A_LOOK, STOPS = 0, 1, 2
 """Exit codes."""
+BOXES = {"files": "in the files", "grid": "the cells of the grid", "none": "none"}
+"""Where the boxes of regions are from, in words."""
 
 
 class Rate(ProgressColumn):
@@ -112,13 +115,17 @@ def words_table(report: Report, vocabulary: Vocabulary, max_tokens: int) -> Tabl
 
 
 def words_lines(report: Report, vocabulary: Vocabulary, data: DataSettings) -> list[str]:
-    """Returns lines on where words, answers and vectors come from, and how many there are."""
+    """Returns lines on where words, answers, vectors and boxes come from, and how many there are."""
     answers = data.vocabulary or data.answers or f"those to {data.min_answer_count} training questions or more"
     vectors = report.word_vectors or ("see below" if data.word_vectors else "none, learned from scratch")
     words = len(vocabulary.words) - len(FIRST_WORDS)
+    people = [len(each["answers"]) for split in report.splits for each in split.annotations]
+    of_people = f"{min(people)} to {max(people)}" if people else "none"
     return [
         f"vocabulary: {words:,} words, {len(vocabulary.answers):,} answers ({answers})",
         f"word vectors: {vectors}",
+        f"answers to a question: {of_people}; measured is {VARIANTS[data.accuracy]}",
+        f"features in .npz files: x {data.form}; boxes: {BOXES[data.boxes]}",
     ]
 
 

@@ -49,7 +49,7 @@ def run(console: Console, settings: Path) -> None:
                 progress.update(task, completed=looked_at, total=total, images=images)
 
             was_there = packed_path(source).is_file()
-            target = pack_features(source, seen)
+            target = pack_features(source, seen, data.form)
         size = target.stat().st_size
         of = ", was there already" if was_there else f", of {source}"
         console.print(f"{target}: {size / 1e9:.2f} GB{of}", markup=False)

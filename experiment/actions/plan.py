@@ -147,8 +147,8 @@ def sizes_of(settings: Settings) -> DataSizes:
     for path in settings.data.val.feature_paths:
         if packed_path(path).is_file():
             width = open_packed(packed_path(path))[0].feature_size
-        elif image := next(path.glob("*.npz"), None):
-            width = read_npz(image).features.shape[1]
+        elif image := next(path.rglob("*.npz"), None):
+            width = read_npz(image, form=settings.data.form).features.shape[1]
         else:
             continue
         return ASSUMED.model_copy(update={"feature_size": width})

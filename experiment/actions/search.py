@@ -23,7 +23,7 @@ from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from trainer.callbacks.curve import read_curve
-from trainer.data.questions import read_annotations
+from trainer.data.questions import UNTYPED, read_annotations
 from trainer.data.splits import make_data
 from trainer.data.vectors import load_pipeline
 from trainer.evaluation.vqa_accuracy import Evaluator, most_frequent_answer, most_frequent_answer_of_form
@@ -190,8 +190,8 @@ def report(console: Console, found: Architecture, settings: Settings, folder: Pa
     rows += [*evaluated.values(), ours]
     questions = accuracies["found"].shape[1]
     conclusion = verdict(ours, differences, questions, len(seeds))
-    save(rows, questions, conclusion, RESULTS / "comparison")
-    console.print(table(rows, questions))
+    save(rows, questions, conclusion, RESULTS / "comparison", settings.data.accuracy)
+    console.print(table(rows, questions, settings.data.accuracy))
     console.print(conclusion, f"\n{questions} questions of {settings.data.final.questions}")
     console.print(f"table: {RESULTS / 'comparison.md'}, {RESULTS / 'comparison.json'}")
     once = [results[each] for each in results if each.name.startswith("random") and each.seed == seeds[0]]
@@ -229,10 +229,9 @@ def baselines(settings: Settings) -> list[Evaluated]:
     paths = [part.annotations for part in settings.data.train_parts]
     training = [each for path in paths if path for each in read_annotations(path)]
     evaluator = Evaluator(annotations, settings.data.accuracy)
-    answers = {
-        "most frequent answer": most_frequent_answer(training, annotations),
-        "most frequent of form": most_frequent_answer_of_form(training, annotations),
-    }
+    answers = {"most frequent answer": most_frequent_answer(training, annotations)}
+    if any(each["question_type"] != UNTYPED for each in annotations):
+        answers["most frequent of form"] = most_frequent_answer_of_form(training, annotations)
     accuracies = {name: evaluator(each) for name, each in answers.items()}
     return [Evaluated(name, each.overall, each.per_answer_type) for name, each in accuracies.items()]
 

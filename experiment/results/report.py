@@ -10,9 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from experiment.results.accuracy import TITLES
 from model_space.files import write_text
-
-ANSWER_TYPES = ("yes/no", "number", "other")
+from trainer.data.answers import AccuracyVariant
+from trainer.data.questions import ANSWER_TYPES, UNTYPED
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,15 @@ def verdict(found: Evaluated, differences: Sequence[Difference], questions: int,
     return f"{sentence} The intervals are over {questions} questions and {trainings} trainings of each."
 
 
-def table(rows: Sequence[Evaluated], questions: int) -> Table:
+def table(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant = "official") -> Table:
     """Returns the table for a terminal. After the ± is the deviation over trainings, or else the standard error.
 
     Args:
         rows: One for each line, in this order.
         questions: Number of questions on which all were evaluated.
+        accuracy: What was measured.
     """
-    header, lines = _cells(rows, questions)
+    header, lines = _cells(rows, questions, accuracy)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow enough for 80 columns
     for i, title in enumerate(header):
         table.add_column(Text(title), justify="right" if i else "left", no_wrap=True)
@@ -100,15 +102,17 @@ def table(rows: Sequence[Evaluated], questions: int) -> Table:
     return table
 
 
-def markdown(rows: Sequence[Evaluated], questions: int) -> str:
+def markdown(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant = "official") -> str:
     """Returns the table in Markdown. Its arguments are those of `table`."""
-    header, lines = _cells(rows, questions)
+    header, lines = _cells(rows, questions, accuracy)
     rule = ["---", *["---:"] * (len(header) - 1)]
     escaped = ([cell.replace("\\", "\\\\").replace("|", "\\|") for cell in line] for line in (header, rule, *lines))
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def save(rows: Sequence[Evaluated], questions: int, verdict: str, path: Path) -> None:
+def save(
+    rows: Sequence[Evaluated], questions: int, verdict: str, path: Path, accuracy: AccuracyVariant = "official"
+) -> None:
     """Writes the figures as JSON, and the table with the verdict as Markdown.
 
     Args:
@@ -116,24 +120,26 @@ def save(rows: Sequence[Evaluated], questions: int, verdict: str, path: Path) ->
         questions: Number of questions on which all were evaluated.
         verdict: What the table says in words.
         path: The files are this path with the suffixes ``.json`` and ``.md``.
+        accuracy: What was measured.
 
     Raises:
         InputError: A file cannot be written.
     """
     content = {
+        "accuracy": accuracy,
         "questions": questions,
         "rows": [vars(row) | {"standard_error": standard_error(row.overall, questions)} for row in rows],
         "verdict": verdict,
     }
     write_text(path.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    write_text(path.with_suffix(".md"), f"{markdown(rows, questions)}\n{verdict}\n")
+    write_text(path.with_suffix(".md"), f"{markdown(rows, questions, accuracy)}\n{verdict}\n")
 
 
-def _cells(rows: Sequence[Evaluated], questions: int) -> tuple[list[str], list[list[str]]]:
+def _cells(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant) -> tuple[list[str], list[list[str]]]:
     """Returns the header and the lines of the table, with VQA's answer types before other ones."""
-    given = {kind for row in rows for kind in row.per_answer_type}
+    given = {kind for row in rows for kind in row.per_answer_type} - {UNTYPED}
     kinds = [kind for kind in ANSWER_TYPES if kind in given] + sorted(given.difference(ANSWER_TYPES))
-    header = ["accuracy, %", "overall", *kinds, "weights", "seconds"]
+    header = [TITLES[accuracy], "overall", *kinds, "weights", "seconds"]
     lines = [
         [
             row.name,

@@ -77,7 +77,7 @@ def test_processes_that_write_one_file_take_turns(tmp_path):
         # Too long, and too deep, for a parser of YAML, which would know the lines:
         (b'{"%s": 1, "%s": 2}' % (2 * (b"k" * 2000,)), ": the key 'k+' stands twice in one object"),
         (b'{"a": 1, "a": %s}' % (700 * b"[" + 700 * b"]"), ": the key 'a' stands twice in one object"),
-        (b"\xff\xfe{}", ": not a file of answers: not JSON in UTF-8"),
+        (b"\xff\xfe{}", ": a file of answers cannot be read: not UTF-8"),
         (None, ": a file of answers cannot be read: No such file"),
     ],
 )

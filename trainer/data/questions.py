@@ -1,40 +1,53 @@
 """Questions and annotations in the JSON files of VQA-v2 (https://visualqa.org/download.html).
 
-Also read are the files of VQA v1's open-ended task, in the same form, and those of Visual Genome in the form of
-mcan-vqa, whose annotations have no types and fewer answers, or one answer ten times.
+Also read are the files of VQA v1's open-ended task, in the same form, those of Visual Genome in the form of mcan-vqa,
+whose annotations have no types and fewer answers, or one answer ten times, and tables of one's own questions
+(:mod:`trainer.data.tables`). What these lack is filled in, and what they write in another way becomes as in VQA-v2.
 """
 
-import mmap
 import re
 import reprlib
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from model_space.errors import InputError
-from model_space.files import read_json
+from model_space.files import read_json, read_text
+from trainer.data.answers import AccuracyVariant
+from trainer.data.features.names import ImageId, image_of, in_order
+from trainer.data.tables import is_table, read_table
 
 ANSWER_TYPES = ("yes/no", "number", "other")
 UNTYPED = "untyped"
-"""The type that the questions and answers of Visual Genome get."""
+"""The type that questions and answers get where a file, such as Visual Genome's, tells none."""
 PEOPLE = 10
-"""The number of people who answered each question."""
+"""The number of people who answered each question of VQA."""
+
+Fields = dict[str, tuple[type, ...]]
+"""The types that each field of an entry may have."""
 
 RELEASES = {"v1": 10, "v2": 1000}
 """The factor by which each release of VQA multiplies the id of an image to number the questions about it."""
 
-QUESTION_FIELDS = {"question_id": int, "image_id": int, "question": str}
-ANNOTATION_FIELDS = {
-    "question_id": int,
-    "image_id": int,
-    "question_type": str,
-    "answer_type": str,
-    "multiple_choice_answer": str,
-    "answers": list,
+QUESTION_FIELDS: Fields = {"question_id": (int,), "image_id": (int, str), "question": (str,)}
+ANNOTATION_FIELDS: Fields = {
+    "question_id": (int,),
+    "image_id": (int, str),
+    "question_type": (str,),
+    "answer_type": (str,),
+    "multiple_choice_answer": (str,),
+    "answers": (list,),
 }
+EXPECTED: dict[tuple[type, ...], str] = {
+    (int,): "a whole number",
+    (int, str): "a whole number or a name",
+    (str,): "text",
+    (list,): "a list",
+}
+
+OR_AGREEMENT = "or the setting data.accuracy: agreement, which is of any number of answers and kinds"
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ def read_questions(path: str | Path) -> list[dict]:
     """Reads a file of questions.
 
     Returns:
-        Dictionaries with ``question_id`` and ``image_id`` (int), and ``question`` (str).
+        Dictionaries with ``question_id`` (int), ``image_id`` (int or str) and ``question`` (str).
 
     Raises:
         InputError: If the file cannot be read, is of another kind, lacks a field or has an id twice.
@@ -72,13 +85,13 @@ def read_questions(path: str | Path) -> list[dict]:
 def read_annotations(path: str | Path) -> list[dict]:
     """Reads a file of annotations.
 
-    If no annotation of the file has types, as in that of Visual Genome, all types are :data:`UNTYPED`, and one to ten
-    answers are allowed.
+    If no annotation of the file has types, as in that of Visual Genome, all types are :data:`UNTYPED`. If none says
+    which answer is the most frequent, it is counted; of several the first one is taken.
 
     Returns:
-        Dictionaries with ``question_id`` and ``image_id`` (int); ``question_type``, ``answer_type`` and
-        ``multiple_choice_answer`` (str); and ``answers``, ten dictionaries with ``answer`` (str) alone. Equal answers
-        share one dictionary.
+        Dictionaries with ``question_id`` (int) and ``image_id`` (int or str); ``question_type``, ``answer_type`` and
+        ``multiple_choice_answer`` (str); and ``answers``, dictionaries with ``answer`` (str) alone, at least one. Equal
+        answers share one dictionary.
 
     Raises:
         InputError: If the file cannot be read, is of another kind, lacks a field or has an id twice.
@@ -90,38 +103,72 @@ def read_annotations(path: str | Path) -> list[dict]:
 
 
 def load_entries(path: str | Path, kind: str) -> list:
-    """Reads the list under the key ``kind`` of a JSON file, without a check of its entries.
+    """Reads the list under the key ``kind`` of a JSON file, or the rows of a table, without a check of its entries.
 
     Raises:
         InputError: If the file cannot be read, or has no such list, or an empty one.
     """
+    path = Path(path)
+    entries = read_table(path, kind) if is_table(path) else _listed(path, kind)
+    if not entries:
+        raise InputError(f"{path}: holds no {kind}")
+    complete(entries, kind)
+    return entries
+
+
+def _listed(path: Path, kind: str) -> list:
     shared: dict[str, dict] = {}
 
     def answer_alone(entry: dict) -> dict:
         """Shares the dictionaries of equal answers: four million dictionaries would take more than a gigabyte."""
         answer = entry.get("answer")
-        return shared.setdefault(answer, {"answer": answer}) if isinstance(answer, str) else entry
+        if not isinstance(answer, str) or "question_id" in entry:
+            return entry
+        return shared.setdefault(answer, {"answer": answer})
 
     hook = answer_alone if kind == "annotations" else None
-    content = read_json(Path(path), f"a file of {kind}", hook)
+    content = read_json(path, f"a file of {kind}", hook)
     entries = content.get(kind) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         found = f"the keys {', '.join(map(short, content))}" if isinstance(content, dict) else "no JSON object"
         raise InputError(f"{path}: not a file of {kind}: expected the key {kind!r}, found {found}")
-    if not entries:
-        raise InputError(f"{path}: holds no {kind}")
-    if kind == "questions" and isinstance(entries[0], dict) and "multiple_choices" in entries[0]:
+    if kind == "questions" and entries and isinstance(entries[0], dict) and "multiple_choices" in entries[0]:
         raise InputError(
             f"{path}: questions of VQA v1's multiple-choice task, which is not supported: "
             "expected those of the open-ended one, in a file OpenEnded_mscoco_..._questions.json"
         )
-    if kind == "annotations" and not any(
-        isinstance(entry, dict) and ("question_type" in entry or "answer_type" in entry) for entry in entries
-    ):
-        for entry in entries:
-            if isinstance(entry, dict):
-                entry["question_type"] = entry["answer_type"] = UNTYPED
     return entries
+
+
+def complete(entries: list, kind: str) -> None:
+    """Writes entries as VQA-v2 does: numbers that are text as numbers, names of images without their endings, answers
+    as a list of dictionaries, and what no annotation of the file tells."""
+    shared: dict[str, dict] = {}
+    found = [entry for entry in entries if isinstance(entry, dict)]
+    for entry in found:
+        if isinstance(name := entry.get("image_id"), str):
+            entry["image_id"] = image_of(name)
+        if isinstance(number := entry.get("question_id"), str) and number.isdecimal():
+            entry["question_id"] = int(number)
+    if kind == "questions":
+        return
+    for entry in found:
+        answers = entry.get("answers", entry.get("answer"))
+        if isinstance(answers, str | int):
+            answers = [answers]
+        if isinstance(answers, list) and any(isinstance(each, str | int) for each in answers):
+            texts = [str(each) if type(each) is int else each for each in answers]
+            answers = [shared.setdefault(each, {"answer": each}) if isinstance(each, str) else each for each in texts]
+        entry["answers"] = answers
+    for field in ("question_type", "answer_type"):
+        if not any(field in entry for entry in found):
+            for entry in found:
+                entry[field] = UNTYPED
+    if not any("multiple_choice_answer" in entry for entry in found):
+        for entry in found:
+            if not any(_wrong_answers(entry)):
+                counts = Counter(each["answer"] for each in entry["answers"])
+                entry["multiple_choice_answer"] = counts.most_common(1)[0][0]
 
 
 def question_mistakes(entries: list) -> Iterator[Mistake]:
@@ -141,21 +188,20 @@ def annotation_mistakes(entries: list) -> Iterator[Mistake]:
                 yield Mistake(what, f"question {annotation['question_id']}")
 
 
-def has_fields(entry: Any, fields: dict[str, type]) -> bool:
-    """Returns whether an entry has all fields, each of its type."""
-    return isinstance(entry, dict) and all(type(entry.get(field)) is kind for field, kind in fields.items())
+def has_fields(entry: Any, fields: Fields) -> bool:
+    """Returns whether an entry has all fields, each of one of its types."""
+    return isinstance(entry, dict) and all(type(entry.get(field)) in types for field, types in fields.items())
 
 
-def _wrong_fields(entries: list, kind: str, fields: dict[str, type]) -> Generator[Mistake, None, bool]:
+def _wrong_fields(entries: list, kind: str, fields: Fields) -> Generator[Mistake, None, bool]:
     """Yields what is wrong with the fields of entries, and returns whether every entry has every field."""
     whole = True
     for place, entry in enumerate(entries):
-        for field, kind_of_value in fields.items():
+        for field, types in fields.items():
             value = entry.get(field) if isinstance(entry, dict) else None
-            if type(value) is not kind_of_value:
-                expected = {int: "a whole number", str: "text", list: "a list"}[kind_of_value]
+            if type(value) not in types or (type(value) is int and not -(2**63) <= value < 2**63):
                 whole = False
-                yield Mistake(f"{field} is {short(value)}, expected {expected}", f"{kind}[{place}]")
+                yield Mistake(f"{field} is {short(value)}, expected {EXPECTED[types]}", f"{kind}[{place}]")
     return whole
 
 
@@ -167,16 +213,32 @@ def _ids_twice(entries: list) -> Iterator[Mistake]:
 
 
 def _wrong_answers(annotation: dict) -> Iterator[str]:
-    kind, answers = annotation["answer_type"], annotation["answers"]
-    if kind not in ANSWER_TYPES and kind != UNTYPED:
-        yield f"answer_type is {short(kind)}, expected one of {', '.join(map(repr, ANSWER_TYPES))}"
-    if not (len(answers) == PEOPLE or (kind == UNTYPED and 0 < len(answers) < PEOPLE)):
-        yield (
-            f"{len(answers)} answers, expected those of {PEOPLE} people "
-            f"(a single answer may stand there {PEOPLE} times)"
-        )
-    if not all(isinstance(each, dict) and isinstance(each.get("answer"), str) for each in answers):
-        yield 'expected answers of the form {"answer": "text", ...}'
+    answers = annotation.get("answers")
+    if not answers:
+        yield "no answers, expected at least one"
+    elif not isinstance(answers, list) or not all(
+        isinstance(each, dict) and isinstance(each.get("answer"), str) for each in answers
+    ):
+        yield 'expected answers of the form {"answer": "text", ...}, or texts'
+
+
+def people_mistakes(annotations: Iterable[dict], variant: AccuracyVariant) -> Iterator[Mistake]:
+    """Yields what stands against measuring the accuracy of a variant, or learning by its targets.
+
+    The official accuracy and mcan-vqa's are those of ten answers. Fewer are allowed where there are no types: Visual
+    Genome is trained on, and nothing is evaluated by it.
+    """
+    if variant == "agreement":
+        return
+    for annotation in annotations:
+        kind, answers = annotation["answer_type"], len(annotation["answers"])
+        if kind not in ANSWER_TYPES and kind != UNTYPED:
+            what = f"answer_type is {short(kind)}, expected one of {', '.join(map(repr, ANSWER_TYPES))}, {OR_AGREEMENT}"
+        elif not (answers == PEOPLE or (kind == UNTYPED and answers < PEOPLE)):
+            what = f"{answers} answers, expected those of {PEOPLE} people, {OR_AGREEMENT}"
+        else:
+            continue
+        yield Mistake(what, f"question {annotation['question_id']}")
 
 
 def matched(
@@ -220,7 +282,7 @@ def pairing_mistakes(
         )
 
 
-def release(ids: Iterable[tuple[int, int]]) -> str | None:
+def release(ids: Iterable[tuple[int, ImageId]]) -> str | None:
     """Returns the release of VQA that numbers questions in this way, ``v1`` or ``v2``, or None for other data.
 
     Args:
@@ -233,7 +295,7 @@ def release(ids: Iterable[tuple[int, int]]) -> str | None:
     return None
 
 
-def one_release(ids: Mapping[Path, Iterable[tuple[int, int]]]) -> None:
+def one_release(ids: Mapping[Path, Iterable[tuple[int, ImageId]]]) -> None:
     """Refuses VQA v1 together with v2, which have some of their questions in common.
 
     Args:
@@ -251,19 +313,18 @@ def one_release(ids: Mapping[Path, Iterable[tuple[int, int]]]) -> None:
 
 def split_name(path: str | Path) -> str | None:
     """Returns the ``data_subtype`` of a file, such as ``train2014``, or None; it may be anywhere in the file."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = re.search(rb'"data_subtype"\s*:\s*"([^"]*)"', content)
-        return found[1].decode(errors="replace") if found else None
+    found = re.search(r'"data_subtype"\s*:\s*"([^"]*)"', read_text(Path(path)))
+    return found[1] if found else None
 
 
-def first_three(ids: Collection[int]) -> str:
+def first_three(ids: Collection[ImageId]) -> str:
     """Returns the three smallest ids as text, for a message.
 
     Example:
         >>> first_three({7, 3, 9, 1})
         '1, 3, 7, ...'
     """
-    return ", ".join(map(str, islice(sorted(ids), 3))) + (", ..." if len(ids) > 3 else "")
+    return ", ".join(map(str, in_order(ids)[:3])) + (", ..." if len(ids) > 3 else "")
 
 
 def short(value: Any) -> str:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from model_space.errors import InputError, one_line
 
-DTYPES = {"float16": "F16", "float32": "F32", "int64": "I64"}
+DTYPES = {"uint8": "U8", "float16": "F16", "float32": "F32", "int64": "I64"}
 
 
 @contextmanager

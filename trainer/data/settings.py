@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from trainer.data.answers import AccuracyVariant
 from trainer.data.digits.settings import DigitsSettings, split_files
+from trainer.data.features.npz import BoxesForm, NpzForm
+from trainer.data.tables import is_table
 
 T = TypeVar("T")
 
@@ -23,16 +25,25 @@ is about that form alone."""
 
 
 class SplitSettings(BaseModel):
-    """The files of one split, in the form of VQA-v2."""
+    """The files of one split, in the form of VQA-v2, or a table of questions and answers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     questions: Path
-    """The JSON file of the questions."""
+    """The JSON file of the questions, or a table (CSV, JSON lines, Parquet)."""
     annotations: Path | None = None
-    """The JSON file of the answers; null for a split whose answers are not public."""
+    """The JSON file of the answers, or a table, by default that of the questions; null for a split whose answers are
+    not public."""
     features: OneOrSeveral[Path]
     """A folder with one .npz an image, or a packed file; or several of these, each with other images."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _answers_of_a_table(cls, content: Any) -> Any:
+        questions = content.get("questions") if isinstance(content, dict) else None
+        if isinstance(questions, str | Path) and is_table(Path(questions)):
+            return {"annotations": questions} | content
+        return content
 
     @property
     def feature_paths(self) -> tuple[Path, ...]:
@@ -64,6 +75,12 @@ class DataSettings(BaseModel):
     """The number of words of a question that are read, the first ones."""
     max_regions: int = Field(100, ge=1)
     """The number of regions of an image that are read, the first ones."""
+    transposed: bool = False
+    """Whether `x` in the .npz files is (regions, features); else it is (features, regions)."""
+    boxes: BoxesForm = "files"
+    """`files`: boxes are `bbox` in the .npz files; `grid`: they are the cells of a grid, of which `x` is (features,
+    rows, columns), or (features, regions) for as many rows as columns; `none`: there are none, and the network gets
+    zeros."""
     trim: bool = True
     """Whether regions are padded to the longest row of their batch, in batches of similar numbers of regions; else they
     are padded to `max_regions`."""
@@ -78,7 +95,8 @@ class DataSettings(BaseModel):
     workers: int = Field(0, ge=0)
     """The worker processes that read batches ahead, for features that are not packed; 0: the training reads them."""
     accuracy: AccuracyVariant = "official"
-    """Which accuracy is reported: the official one, or that of mcan-vqa's evaluator."""
+    """Which accuracy is reported, and which targets are learned: the official one, that of mcan-vqa's evaluator, or
+    agreement, which is of any number of answers to a question."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,6 +114,11 @@ class DataSettings(BaseModel):
         if missing := [str(part.questions) for part in self.train_parts if part.annotations is None]:
             raise ValueError(f"train has no annotations for {missing[0]}: expected some to learn from")
         return self
+
+    @property
+    def form(self) -> NpzForm:
+        """What is in the .npz files."""
+        return NpzForm(self.transposed, self.boxes)
 
     @property
     def train_parts(self) -> tuple[SplitSettings, ...]:

@@ -109,6 +109,8 @@ def load_split(
         trim=settings.trim,
         workers=settings.workers,
         entries=entries,
+        accuracy=settings.accuracy,
+        form=settings.form,
     )
 
 

@@ -1,7 +1,7 @@
 """A split of visual question answering, in the file form of VQA-v2, as batches of tensors.
 
-A split is a file of questions and a file of annotations (JSON, https://visualqa.org/download.html), and the features of
-the images (:mod:`trainer.data.features`), of any width D and any numbers of regions.
+A split is a file of questions and a file of annotations (:mod:`trainer.data.questions`), and the features of the
+images (:mod:`trainer.data.features`), of any width D and any numbers of regions.
 """
 
 import copy
@@ -21,10 +21,19 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from model_space.errors import InputError
 from model_space.sizes import DataSizes
-from trainer.data.answers import SOFT_TARGETS, normalise
+from trainer.data.answers import SOFT_TARGETS, AccuracyVariant, agreement, normalise
 from trainer.data.batches import ShuffledBatches, longest_first
 from trainer.data.features.features import Features, open_features
-from trainer.data.questions import PEOPLE, first_three, matched, read_annotations, read_questions
+from trainer.data.features.names import ImageId
+from trainer.data.features.npz import MCAN, NpzForm
+from trainer.data.questions import (
+    PEOPLE,
+    first_three,
+    matched,
+    people_mistakes,
+    read_annotations,
+    read_questions,
+)
 from trainer.data.vocabulary import PADDING, UNKNOWN, Vocabulary
 
 
@@ -46,7 +55,7 @@ class Batch(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """The content of the JSON files of a split."""
+    """The content of a split's two files."""
 
     questions: list[dict]
     annotations: list[dict] | None
@@ -71,18 +80,21 @@ class VQADataset(Dataset):
     A question without any word becomes one unknown word, so that no row is all padding.
 
     Args:
-        questions: The JSON file of the questions.
-        annotations: The JSON file of the annotations, if there is one.
+        questions: The file of the questions.
+        annotations: The file of the annotations, if there is one.
         features: Folders of ``.npz`` files, or packed files, or one of them.
         vocabulary: The words and answers of the network.
         max_tokens: The number of words of a question that are read, the first ones.
         max_regions: The number of regions of an image that are read, the first ones.
         trim: Whether a batch has as many regions as its longest row; else it always has ``max_regions``.
         workers: The number of worker processes that read batches ahead, if batches read files.
-        entries: The content of the two JSON files, if they have been read already.
+        entries: The content of the two files, if they have been read already.
+        accuracy: The accuracy that will be measured, by which targets are made.
+        form: What is in the ``.npz`` files.
 
     Raises:
-        InputError: If a file is missing, broken, or does not fit the others.
+        InputError: If a file is missing, broken, or does not fit the others, or a question has other answers than those
+            by which the accuracy is defined.
 
     Example:
         >>> from trainer.data.digits.generate import generate
@@ -99,8 +111,8 @@ class VQADataset(Dataset):
 
     question_ids: array
     """The id of each question."""
-    image_ids: array
-    """The id of each question's image."""
+    image_ids: Sequence[ImageId]
+    """The id of each question's image: an array, where all are numbers."""
     feature_size: int
     """The number D of features of a region."""
     lengths: Tensor
@@ -119,6 +131,8 @@ class VQADataset(Dataset):
         trim: bool = True,
         workers: int = 0,
         entries: Entries | None = None,
+        accuracy: AccuracyVariant = "official",
+        form: NpzForm = MCAN,
     ):
         asked, answered = entries or Entries.read(questions, annotations)
         self.vocabulary = vocabulary
@@ -126,21 +140,23 @@ class VQADataset(Dataset):
         # Arrays, not lists: their numbers would be objects of their own, in the midst of the memory that JSON took, and
         # keep it from being returned to the system.
         self.question_ids = array("q", [question["question_id"] for question in asked])
-        self.image_ids = array("q", [question["image_id"] for question in asked])
+        self.image_ids = _in_array([question["image_id"] for question in asked])
         self._tokens, self._token_counts = _encode([each["question"] for each in asked], vocabulary, max_tokens)
         if not (self._tokens > UNKNOWN).any():
             raise InputError(f"{questions}: the vocabulary has none of the words of these questions")
-        self._answers, self._answer_targets = _encode_targets(answered, len(asked), vocabulary)
+        for mistake in people_mistakes(answered or (), accuracy):
+            raise InputError(f"{annotations}: {mistake}")
+        self._answers, self._answer_targets = _encode_targets(answered, len(asked), vocabulary, accuracy)
         if answered is not None and not self._answer_targets.any():
             raise InputError(f"{annotations}: the vocabulary has none of these answers")
 
-        first_questions: dict[int, int] = {}
+        first_questions: dict[ImageId, int] = {}
         for image_id, question_id in zip(self.image_ids, self.question_ids):
             first_questions.setdefault(image_id, question_id)
         position = dict(zip(first_questions, range(len(first_questions))))
         self._image_of_question = torch.tensor([position[image_id] for image_id in self.image_ids])
         paths = [Path(features)] if isinstance(features, str | Path) else features
-        self._features = open_features(paths, first_questions, questions, max_regions)
+        self._features = open_features(paths, first_questions, questions, max_regions, form)
         self.feature_size = self._features.feature_size
         self.lengths = self._features.counts[self._image_of_question]
         if not trim:
@@ -157,22 +173,18 @@ class VQADataset(Dataset):
         whole = copy.copy(parts[0])
         whole._files = [file for part in parts for file in part._files]
         names = " and ".join(str(questions) for questions, _ in whole._files)
-        whole.question_ids, whole.image_ids = (
-            array("q", chain.from_iterable(getattr(part, name) for part in parts))
-            for name in ("question_ids", "image_ids")
-        )
+        whole.question_ids = array("q", chain.from_iterable(part.question_ids for part in parts))
+        whole.image_ids = _in_array([*chain.from_iterable(part.image_ids for part in parts)])
         if len(set(whole.question_ids)) < len(whole.question_ids):
             twice = [question for question, count in Counter(whole.question_ids).items() if count > 1]
             raise InputError(f"{names}: {len(twice)} question ids are in more than one of them: {first_three(twice)}")
         if any(part.feature_size != whole.feature_size for part in parts):
             widths = ", ".join(str(part.feature_size) for part in parts)
             raise InputError(f"{names}: features of their images are {widths} wide: expected one width")
-        longest = max(part._tokens.shape[1] for part in parts)
-        padded = [
-            nn.functional.pad(part._tokens, (0, longest - part._tokens.shape[1]), value=PADDING) for part in parts
-        ]
-        whole._tokens = torch.cat(padded)
-        for name in ("_token_counts", "_answers", "_answer_targets", "lengths"):
+        whole._tokens = _rows_of([part._tokens for part in parts], PADDING)
+        for name in ("_answers", "_answer_targets"):
+            setattr(whole, name, _rows_of([getattr(part, name) for part in parts], 0))
+        for name in ("_token_counts", "lengths"):
             setattr(whole, name, torch.cat([getattr(part, name) for part in parts]))
         images = np.cumsum([0] + [len(part._features.counts) for part in parts]).tolist()
         whole._image_of_question = torch.cat([part._image_of_question + first for part, first in zip(parts, images)])
@@ -207,7 +219,9 @@ class VQADataset(Dataset):
     def digest(self) -> str:
         """The digest of ids, words and answers, which tells other questions from these even where they are as many."""
         found = hashlib.sha256(self.question_ids)
-        found.update(self.image_ids)
+        found.update(
+            self.image_ids if isinstance(self.image_ids, array) else "\n".join(map(str, self.image_ids)).encode()
+        )
         for each in (self._tokens, self._answers, self._answer_targets):
             found.update(each.numpy().data)
         return found.hexdigest()
@@ -275,16 +289,32 @@ def _encode(questions: list[str], vocabulary: Vocabulary, max_tokens: int) -> tu
     return torch.from_numpy(tokens), torch.from_numpy(counts)
 
 
-def _encode_targets(annotations: list[dict] | None, questions: int, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Returns the soft targets of all questions: indices of answers (Q, 10), int32, and their targets (Q, 10), float32.
+def _in_array(image_ids: list[ImageId]) -> Sequence[ImageId]:
+    """Returns ids in an array, if all are numbers."""
+    numbers = [each for each in image_ids if isinstance(each, int)]
+    return array("q", numbers) if len(numbers) == len(image_ids) else image_ids
 
-    A dense matrix would have some thousand columns, while ten people give at most ten different answers. Of equal
+
+def _rows_of(parts: Sequence[Tensor], padding: int) -> Tensor:
+    """Returns the rows of several matrices, padded to the longest."""
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([nn.functional.pad(part, (0, longest - part.shape[1]), value=padding) for part in parts])
+
+
+def _encode_targets(
+    annotations: list[dict] | None, questions: int, vocabulary: Vocabulary, accuracy: AccuracyVariant
+) -> tuple[Tensor, Tensor]:
+    """Returns the soft targets of all questions: indices of answers (Q, P), int32, and their targets (Q, P), float32.
+
+    A dense matrix would have some thousand columns, while P people give at most P different answers. Of equal
     answers the first has the target. The others, and unknown answers, are answer 0 with target 0.
     """
     if annotations is None:
         return torch.zeros(questions, PEOPLE, dtype=torch.int32), torch.zeros(questions, PEOPLE)
+    people = np.array([len(annotation["answers"]) for annotation in annotations])
+    most = max(PEOPLE, int(people.max()))
     numbers: dict[str, int] = {}  # the number of each answer as it was given
-    given = np.full((questions, PEOPLE), -1, np.int32)
+    given = np.full((questions, most), -1, np.int32)
     for row, annotation in enumerate(annotations):
         answers = [numbers.setdefault(each["answer"], len(numbers)) for each in annotation["answers"]]
         given[row, : len(answers)] = answers
@@ -292,10 +322,13 @@ def _encode_targets(annotations: list[dict] | None, questions: int, vocabulary: 
     indices = np.array([index_of.get(normalise(answer), -1) for answer in numbers] + [-1], np.int32)
     given = np.sort(indices[given], axis=1)  # Equal answers become neighbours,
     first = np.diff(given, axis=1, prepend=-1) != 0  # and an unknown answer is never the first.
-    position, end = np.arange(PEOPLE, dtype=np.int8), np.int8(PEOPLE)
+    position, end = np.arange(most, dtype=np.int16), np.int16(most)
     ends = np.where(first, position, end)
     ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]  # where this answer or the next one begins
     counts = np.hstack([ends[:, 1:], np.full((questions, 1), end)]) - position
-    targets = np.array(SOFT_TARGETS, np.float32)[np.minimum(counts, 4)]
+    if accuracy == "agreement":
+        targets = agreement(counts, people[:, None]).astype(np.float32)
+    else:
+        targets = np.array(SOFT_TARGETS, np.float32)[np.minimum(counts, 4)]
     targets[~first] = given[~first] = 0
     return torch.from_numpy(given), torch.from_numpy(targets)

@@ -11,6 +11,9 @@ https://visualqa.org/evaluation.html).
     equal to mcan-vqa's ``utils/vqaEval.py``, by which its tables were made. The network's answer is always normalised;
     of people's, where they disagree, the punctuation alone. So an answer that people wrote with a capital, an article,
     or a number in words can never be right.
+``agreement``
+    for questions of one's own, which any number of people answered: :func:`trainer.data.answers.agreement`. All answers
+    are normalised.
 """
 
 from collections import Counter, defaultdict
@@ -20,8 +23,8 @@ from functools import lru_cache
 from statistics import fmean
 
 from model_space.errors import InputError
-from trainer.data.answers import AccuracyVariant, normalise, without_punctuation
-from trainer.data.questions import first_three
+from trainer.data.answers import AccuracyVariant, agreement, normalise, without_punctuation
+from trainer.data.questions import OR_AGREEMENT, PEOPLE, first_three
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,28 @@ class Evaluator:
     """
 
     def __init__(self, annotations: Iterable[dict], variant: AccuracyVariant = "official"):
-        """Reads annotations, as :func:`trainer.data.questions.read_annotations` returns them."""
-        self._official = variant == "official"
-        trim, spelling = (_trim, normalise) if self._official else (str, lru_cache(None)(without_punctuation))
+        """Reads annotations, as :func:`trainer.data.questions.read_annotations` returns them.
+
+        Raises:
+            InputError: A question has not ten answers, by which the variant is defined.
+        """
+        mcan, any_number = variant == "mcan", variant == "agreement"
+        trim, spelling = (str, lru_cache(None)(without_punctuation)) if mcan else (_trim, normalise)
+        percent = _agreement if any_number else _percent
         self._questions = {}
         for annotation in annotations:
             given = [trim(answer["answer"]) for answer in annotation["answers"]]
-            # Both compare letter by letter where all people gave the same answer.
-            disagree = given.count(given[0]) < len(given)
-            counts = Counter(map(spelling, given)) if disagree else {given[0]: len(given)}
-            score = {answer: _percent(count, len(given)) for answer, count in counts.items()}
+            if not any_number and len(given) != PEOPLE:
+                raise InputError(
+                    f"question {annotation['question_id']} has {len(given)} answers: the accuracy '{variant}' is that "
+                    f"of {PEOPLE}; expected so many, {OR_AGREEMENT}"
+                )
+            # The official one and mcan-vqa's compare letter by letter where all people gave the same answer.
+            by_letter = not any_number and given.count(given[0]) == len(given)
+            counts = {given[0]: len(given)} if by_letter else Counter(map(spelling, given))
+            score = {answer: percent(count, len(given)) for answer, count in counts.items()}
             types = annotation["answer_type"], annotation["question_type"]
-            self._questions[annotation["question_id"]] = (score, disagree or not self._official, *types)
+            self._questions[annotation["question_id"]] = (score, mcan or not by_letter, *types)
 
     def __call__(self, answers: Mapping[int, str]) -> Accuracy:
         """Compares the answers with those of the people.
@@ -129,6 +142,11 @@ def _percent(count: int, people: int) -> float:
     by_those_who_gave_it = count * min((count - 1) / 3, 1)
     by_the_others = (people - count) * min(count / 3, 1)
     return 100 * ((by_those_who_gave_it + by_the_others) / people)
+
+
+def _agreement(count: int, people: int) -> float:
+    """Returns the agreement in percent of an answer that ``count`` of the ``people`` gave."""
+    return 100 * float(agreement(count, people))
 
 
 @lru_cache(maxsize=2**20)

@@ -18,6 +18,7 @@ from model_space.errors import InputError
 from tests.helpers.official import write_official
 from trainer.data.inspection.inspect import inspect_data
 from trainer.data.packing.pack import pack
+from trainer.data.questions import OR_AGREEMENT
 from trainer.data.settings import DataSettings
 from trainer.data.splits import load_data
 from trainer.data.vocabulary import tokenise
@@ -89,7 +90,11 @@ def test_every_broken_feature_file_is_found(official):
     nan = stops.pop(("train", "x holds NaN or infinity"))
     assert nan == (2, [names[3], names[4]])
     assert stops.pop(("train", "images have features of another width than 16")) == (1, [names[5]])
-    assert stops.pop(("train", "no array 'bbox'; expected x, bbox, image_w, image_h")) == (1, [names[7]])
+    no_boxes = (
+        "no array 'bbox'; expected x, bbox, image_w, image_h, or the setting data.boxes: grid or none, which is of "
+    )
+    no_boxes += "features without boxes"
+    assert stops.pop(("train", no_boxes)) == (1, [names[7]])
     two = stops.pop(("train", "images have features twice"))
     assert two == (1, [f"{names[10]} and train2014/{other}"])
     broken = {what: value for (_, what), value in stops.items()}
@@ -127,8 +132,8 @@ def test_every_mistake_of_the_entries_is_found(official):
     assert count == 5 and examples[0].startswith(both) and str(min(ids[30:35])) in examples[0]
     assert stops.pop(("train", "questions are about one image in the first, another in the second"))[0] == 1
     assert [what for _, what in stops] == [
-        "answer_type is 'yesno', expected one of 'yes/no', 'number', 'other'",
-        "3 answers, expected those of 10 people (a single answer may stand there 10 times)",
+        f"answer_type is 'yesno', expected one of 'yes/no', 'number', 'other', {OR_AGREEMENT}",
+        f"3 answers, expected those of 10 people, {OR_AGREEMENT}",
     ]
     assert look == {("train", "questions without a word"): (1, [str(ids[0])])}
     assert max(len(tokenise(each["question"])) for each in report.splits[0].questions) == 200

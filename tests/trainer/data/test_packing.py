@@ -66,9 +66,9 @@ def refused(message, source):
 def same_as_folder(packed, folder):
     source, image_ids = open_packed(packed)
     files = feature_files(folder)
-    assert sorted(files) == sorted(image_ids.tolist())
+    assert sorted(files) == sorted(image_ids)
     arrays = packed_arrays(packed)
-    for place, image_id in enumerate(image_ids.tolist()):
+    for place, image_id in enumerate(image_ids):
         image = read_npz(files[image_id])
         regions, boxes = source.gather(source.counts.new_tensor([place]), len(image.features) + 1)
         np.testing.assert_array_equal(regions[0, :-1].numpy(), image.features.astype(np.float16))

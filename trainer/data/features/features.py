@@ -9,6 +9,8 @@ from torch import Tensor
 
 from model_space.errors import InputError
 from trainer.data.features.folder import NpzFiles, feature_files, open_folder
+from trainer.data.features.names import ImageId, positions
+from trainer.data.features.npz import MCAN, NpzForm
 from trainer.data.features.packed import PackedFeatures, open_packed
 from trainer.data.features.paths import PACKED, readable
 
@@ -77,7 +79,11 @@ class Features:
 
 
 def open_features(
-    paths: Sequence[Path], first_questions: dict[int, int], questions_path: str | Path, max_regions: int
+    paths: Sequence[Path],
+    first_questions: dict[ImageId, int],
+    questions_path: str | Path,
+    max_regions: int,
+    form: NpzForm = MCAN,
 ) -> Features:
     """Opens the features of a split's images.
 
@@ -87,15 +93,16 @@ def open_features(
         first_questions: The id of every image, in the order of the result, and of the first question about it.
         questions_path: The file of the questions, for error messages.
         max_regions: The number of regions of an image that are used, the first ones.
+        form: What is in the ``.npz`` files.
 
     Raises:
         InputError: If a file is missing, broken or does not fit the others, or an image is in none or in two of them.
     """
     sources: list[Source] = []
-    places: dict[int, tuple[int, int]] = {}  # image id → the index of its source, and its position there
+    places: dict[ImageId, tuple[int, int]] = {}  # image id → the index of its source, and its position there
     opened: list[Path] = []
     for path in map(readable, paths):
-        source, positions = _open_source(path, first_questions, max_regions)
+        source, positions = _open_source(path, first_questions, max_regions, form)
         if source is None:
             continue
         if twice := [image_id for image_id in positions if image_id in places]:
@@ -109,10 +116,12 @@ def open_features(
         sources.append(source)
         opened.append(path)
     if missing := [image_id for image_id in first_questions if image_id not in places]:
+        first = missing[0]
+        file = f"{first}.npz" if isinstance(first, str) else f"COCO_train2014_{first:012d}.jpg.npz"
         raise InputError(
-            f"{' and '.join(map(str, paths))}: no features of image {missing[0]}, which question "
-            f"{first_questions[missing[0]]} of {questions_path} is about (images missing: {len(missing)}); "
-            f"expected a file like COCO_train2014_{missing[0]:012d}.jpg.npz"
+            f"{' and '.join(map(str, paths))}: no features of image {first}, which question "
+            f"{first_questions[first]} of {questions_path} is about (images missing: {len(missing)}); "
+            f"expected a file like {file}"
         )
     source_of, position_of = torch.tensor([places[image_id] for image_id in first_questions]).unbind(1)
     counts = torch.empty_like(position_of)
@@ -121,14 +130,18 @@ def open_features(
     return Features(sources, source_of, position_of, counts)
 
 
-def _open_source(path: Path, first_questions: dict[int, int], max_regions: int) -> tuple[Source | None, dict[int, int]]:
+def _open_source(
+    path: Path, first_questions: dict[ImageId, int], max_regions: int, form: NpzForm
+) -> tuple[Source | None, dict[ImageId, int]]:
     """Opens a folder or a packed file; returns it, or None if no question is about its images, and the positions of
     the images that questions are about."""
     if path.suffix == PACKED:
         source, image_ids = open_packed(path)
-        listing = dict(zip(image_ids.tolist(), count()))
-        positions = {image_id: listing[image_id] for image_id in first_questions if image_id in listing}
-        return source if positions else None, positions
+        listing = positions(image_ids)
+        found = {image_id: listing[image_id] for image_id in first_questions if image_id in listing}
+        return source if found else None, found
     files = feature_files(path)
+    paths = list(files.values())
+    files = {image_id: paths[position] for image_id, position in positions(list(files)).items()}
     wanted = [image_id for image_id in first_questions if image_id in files]
-    return open_folder(path, files, wanted, max_regions) if wanted else None, dict(zip(wanted, count()))
+    return open_folder(path, files, wanted, max_regions, form) if wanted else None, dict(zip(wanted, count()))

@@ -1,6 +1,7 @@
 """A folder with one ``.npz`` file an image: which images it has, and batches that read their files."""
 
 import os
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from model_space.errors import InputError
 from model_space.files import write_whole
-from trainer.data.features.npz import NpzHeader, read_header, read_npz
+from trainer.data.features.names import UNREADABLE, ImageId, image_of
+from trainer.data.features.npz import MCAN, NpzForm, NpzHeader, read_header, read_npz
 from trainer.data.features.packed import PackedFeatures
 
 IN_MEMORY = 2**30
@@ -21,7 +23,7 @@ IN_MEMORY = 2**30
 
 
 def open_folder(
-    folder: Path, files: dict[int, Path], image_ids: Sequence[int], max_regions: int
+    folder: Path, files: dict[ImageId, Path], image_ids: Sequence[ImageId], max_regions: int, form: NpzForm = MCAN
 ) -> "PackedFeatures | NpzFiles":
     """Opens the features of some images of a folder.
 
@@ -32,22 +34,24 @@ def open_folder(
         files: All files of the folder by the id of their image, as :func:`feature_files` returns them.
         image_ids: The images to open, at least one.
         max_regions: The number of regions of an image that are kept in memory, the first ones.
+        form: What is in the files.
 
     Raises:
         InputError: If a file is broken, or has features of another width than the others.
     """
     paths = [files[image_id] for image_id in image_ids]
     if sum(path.stat().st_size for path in paths) <= IN_MEMORY:
-        return _read_all(paths, max_regions)
-    headers = dict(zip(files, read_headers(folder, list(files.values()))))
-    opened = [headers[image_id] for image_id in image_ids]
+        return _read_all(paths, max_regions, form)
+    all_paths = list(dict.fromkeys(files.values()))
+    headers = dict(zip(all_paths, read_headers(folder, all_paths, form)))
+    opened = [headers[path] for path in paths]
     for path, header in zip(paths, opened):
         if not header.regions:
-            read_npz(path)  # raises the error that says what is wrong
+            read_npz(path, form=form)  # raises the error that says what is wrong
         _check_width(path, header.feature_size, paths[0], opened[0].feature_size)
     half = all(header.item_size == 2 for header in opened)
     counts = np.array([header.regions for header in opened])
-    return NpzFiles(paths, counts, opened[0].feature_size, torch.float16 if half else torch.float32)
+    return NpzFiles(paths, counts, opened[0].feature_size, torch.float16 if half else torch.float32, form)
 
 
 class NpzFiles:
@@ -58,10 +62,13 @@ class NpzFiles:
         counts: The number of regions of each image (I,), as its header says.
         feature_size: The number of features of a region.
         dtype: The type of a batch's features.
+        form: What is in the files.
     """
 
-    def __init__(self, paths: list[Path], counts: np.ndarray, feature_size: int, dtype: torch.dtype):
-        self._paths, self.feature_size, self.dtype = paths, feature_size, dtype
+    def __init__(
+        self, paths: list[Path], counts: np.ndarray, feature_size: int, dtype: torch.dtype, form: NpzForm = MCAN
+    ):
+        self._paths, self.feature_size, self.dtype, self._form = paths, feature_size, dtype, form
         self.counts = torch.from_numpy(counts)
 
     def gather(self, images: Tensor, longest: int) -> tuple[Tensor, Tensor]:
@@ -70,7 +77,7 @@ class NpzFiles:
         boxes = torch.zeros(len(images), longest, 4)
         for row, image in enumerate(images.tolist()):
             try:
-                features, corners, _ = read_npz(self._paths[image])
+                features, corners, _ = read_npz(self._paths[image], form=self._form)
             except InputError as error:
                 raise ReadingError(str(error)) from None
             if features.shape != (self.counts[image], self.feature_size):
@@ -92,53 +99,56 @@ class ReadingError(InputError):
         super().__init__(message.strip().rpartition("\n")[2].removeprefix(f"{__name__}.{type(self).__name__}: "))
 
 
-def feature_files(folder: Path) -> dict[int, Path]:
+def feature_files(folder: Path) -> dict[ImageId, Path]:
     """Returns the ``.npz`` files of a folder by the id of their image, in the order of their names.
 
     Raises:
         InputError: If the folder cannot be read, or two files are of one image.
     """
-    files: dict[int, Path] = {}
+    files: dict[ImageId, Path] = {}
     for image_id, path in list_images(folder):
         if (other := files.setdefault(image_id, path)) is not path:
             raise InputError(f"{folder}: two files of image {image_id}: {other.name} and {path.name}")
     return files
 
 
-def list_images(folder: Path) -> list[tuple[int, Path]]:
-    """Returns the image id and the path of every ``.npz`` file in a folder, in the order of their names.
+def list_images(folder: Path) -> list[tuple[ImageId, Path]]:
+    """Returns the image id and the path of every ``.npz`` file in a folder and below it, in the order of their names.
 
     Raises:
         InputError: If the folder cannot be read.
     """
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError as error:
+
+    def stop(error: OSError) -> None:
         raise InputError(f"{folder}: cannot read the folder of features: {error.strerror}") from None
+
+    below = [
+        (Path(parent).relative_to(folder), names)
+        for parent, _, names in os.walk(folder, onerror=stop, followlinks=True)
+    ]
+    names = sorted(name for parent, of_parent in below for name in (str(parent / name) for name in of_parent))
     return [(image_id, folder / name) for name in names if (image_id := image_id_of(name)) is not None]
 
 
-def image_id_of(name: str) -> int | None:
+def image_id_of(name: str) -> ImageId | None:
     """Returns the id of the image whose features are in a file of this name, or None for a file of another kind.
 
-    The id is the number between the last ``_`` and the first ``.`` behind it.
-
     Example:
-        >>> image_id_of("COCO_train2014_000000000009.jpg.npz")
-        9
+        >>> image_id_of("COCO_train2014_000000000009.jpg.npz"), image_id_of("street/photo-17.npz")
+        (9, 'street/photo-17')
     """
-    number = name.rpartition("_")[2].partition(".")[0]
-    return int(number) if name.endswith(".npz") and number.isdecimal() else None
+    return image_of(name.removesuffix(".npz")) if name.endswith(".npz") else None
 
 
-def read_headers(folder: Path, paths: list[Path]) -> list[NpzHeader]:
+def read_headers(folder: Path, paths: list[Path], form: NpzForm = MCAN) -> list[NpzHeader]:
     """Reads the headers of a folder's files.
 
     The result is kept in ``FOLDER.headers.npy`` beside the folder, if that can be written, and is read from there as
     long as no file has changed.
     """
     stats = [path.stat() for path in paths]
-    now = np.array([(image_id_of(path.name), stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats)])
+    names = [zlib.crc32(f"{path.relative_to(folder)} {form!r}".encode("utf-8", UNREADABLE)) for path in paths]
+    now = np.array([(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats)])
     cache = folder.with_name(folder.name + ".headers.npy")
     with suppress(OSError, ValueError, EOFError):  # There is no cache yet, or a broken one.
         kept = np.load(cache, allow_pickle=False)
@@ -146,18 +156,20 @@ def read_headers(folder: Path, paths: list[Path]) -> list[NpzHeader]:
             return [NpzHeader(*header) for header in kept[:, 3:].tolist()]
     with ThreadPoolExecutor(8) as pool:  # While one thread waits for the disk, others work.
         portions = [paths[start : start + 256] for start in range(0, len(paths), 256)]
-        headers = [*chain.from_iterable(pool.map(lambda portion: [*map(read_header, portion)], portions))]
+        headers = [
+            *chain.from_iterable(pool.map(lambda portion: [read_header(path, form) for path in portion], portions))
+        ]
     with suppress(InputError), write_whole(cache) as partial, partial.open("wb") as file:  # It may be read-only.
         np.save(file, np.hstack([now, np.array(headers)]))
     return headers
 
 
-def _read_all(paths: list[Path], max_regions: int) -> PackedFeatures:
+def _read_all(paths: list[Path], max_regions: int, form: NpzForm) -> PackedFeatures:
     """Reads files into memory; features stay float16 if every file has float16."""
     features: list[np.ndarray] = []
     boxes: list[np.ndarray] = []
     for path in paths:
-        image = read_npz(path)
+        image = read_npz(path, form=form)
         if features:
             _check_width(path, image.features.shape[1], paths[0], features[0].shape[1])
         features.append(image.features[:max_regions])

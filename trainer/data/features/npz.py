@@ -1,22 +1,27 @@
-"""The features of one image in an ``.npz`` file, in the form in which mcan-vqa stores bottom-up features.
+"""The features of one image in an ``.npz`` file, in the form in which mcan-vqa stores bottom-up features or near it.
 
-The file holds ``x``, features (D, N) of N regions; ``bbox``, boxes (N, 4) with the corners x1, y1, x2, y2 in pixels;
-and ``image_w`` and ``image_h``, the size of the image in pixels.
+The file holds ``x``, features (D, N) of N regions, numbers of any type; ``bbox``, boxes (N, 4) with the corners x1, y1,
+x2, y2 in pixels; and ``image_w`` and ``image_h``, the size of the image in pixels. :class:`NpzForm` says what may be
+otherwise.
 """
 
 import io
+import math
 import reprlib
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from model_space.errors import InputError, one_line
 
 T = TypeVar("T")
+BoxesForm = Literal["files", "grid", "none"]
+"""Where the boxes of regions are from."""
 
 ARRAYS = ("x", "bbox", "image_w", "image_h")
 
@@ -32,6 +37,30 @@ class ImageFeatures(NamedTuple):
     """Width and height of the image in pixels."""
 
 
+@dataclass(frozen=True)
+class NpzForm:
+    """How the files of a data set differ from mcan-vqa's."""
+
+    transposed: bool = False
+    """Whether the features of a region come last: ``x`` (N, D)."""
+    boxes: BoxesForm = "files"
+    """Whether boxes are in the files, are the cells of a grid, or there are none (then all are zero). Of a grid ``x``
+    is (D, rows, columns), or (D, N) for as many rows as columns."""
+
+    def regions_of(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
+        """Returns the number D of features of a region, and that of regions, of ``x`` in a shape; None for others."""
+        if self.transposed:
+            shape = (*shape[-1:], *shape[:-1])
+        if len(shape) == 2:
+            return shape[0], shape[1]
+        return (shape[0], shape[1] * shape[2]) if len(shape) == 3 and self.boxes == "grid" else None
+
+    def __str__(self) -> str:
+        """Returns the shape that is expected of ``x``."""
+        regions = "rows, columns" if self.boxes == "grid" else "regions"
+        return f"({regions}, features)" if self.transposed else f"(features, {regions})"
+
+
 class NpzHeader(NamedTuple):
     """The shape and type of the features in a file."""
 
@@ -40,15 +69,20 @@ class NpzHeader(NamedTuple):
     feature_size: int
     """The number of features of a region."""
     item_size: int
-    """The bytes of one number: 2 for float16, 4 for float32."""
+    """The bytes of one number once it is read: 2 for float16, else 4."""
 
 
-def read_npz(file: Path | bytes, where: str | None = None) -> ImageFeatures:
+MCAN = NpzForm()
+"""The form of mcan-vqa's files."""
+
+
+def read_npz(file: Path | bytes, where: str | None = None, form: NpzForm = MCAN) -> ImageFeatures:
     """Reads the features of one image.
 
     Args:
         file: The path of the file, or its content.
         where: Names the file in error messages; by default its path.
+        form: What is in it.
 
     Raises:
         InputError: If the file is broken, lacks an array, or has an array of another type or shape, or with NaN.
@@ -74,48 +108,102 @@ def read_npz(file: Path | bytes, where: str | None = None) -> ImageFeatures:
         raise InputError(f"{where}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # NumPy and zipfile have a dozen errors for a broken file
         raise InputError(f"{where}: broken, or not an .npz of plain arrays: {one_line(error)}") from None
-    arrays = []
     for name, array in zip(ARRAYS, found):
-        if array is None:
-            raise InputError(f"{where}: no array {name!r}; expected {', '.join(ARRAYS)}")
-        if not isinstance(array, np.ndarray):  # NpzFile gives the bytes of a file that is no array.
+        if array is not None and not isinstance(array, np.ndarray):  # NpzFile gives the bytes of what is no array.
             raise InputError(f"{where}: broken, or not an .npz of plain arrays: {name}.npy is no array")
-        arrays.append(array)
-    x, bbox, width, height = arrays
-    return image_features(x, bbox, width, height, where)
+    x, bbox, width, height = found
+    return image_features(x, bbox, width, height, where, form)
 
 
-def image_features(x: np.ndarray, bbox: np.ndarray, width: np.ndarray, height: np.ndarray, where: str) -> ImageFeatures:
+def image_features(
+    x: np.ndarray | None,
+    bbox: np.ndarray | None,
+    width: np.ndarray | None,
+    height: np.ndarray | None,
+    where: str,
+    form: NpzForm = MCAN,
+) -> ImageFeatures:
     """Checks the arrays of an ``.npz`` file and puts them into the form in which they are used.
 
     Args:
-        x: Features (D, N), float16 or float32.
-        bbox: Boxes (N, 4), any type of numbers.
-        width: The width of the image in pixels, of shape ().
-        height: The height of the image in pixels, of shape ().
+        x: Features (D, N), any type of numbers, or in another form.
+        bbox: Boxes (N, 4), any type of numbers; read only where boxes are in the files.
+        width: The width of the image in pixels, of shape (); None where it is not known. Then that of the grid or of
+            all boxes is taken.
+        height: The height of the image in pixels, likewise.
         where: Names the file in error messages.
+        form: What the arrays are.
 
     Raises:
         InputError: If an array has another type or shape, or holds NaN or infinity.
     """
-    if x.ndim != 2 or x.dtype not in (np.float16, np.float32):
-        raise InputError(f"{where}: x is {x.dtype} {x.shape}, expected float32 or float16 (features, regions)")
+    if x is None:
+        raise InputError(f"{where}: no array 'x'; expected {', '.join(ARRAYS)}")
+    of_regions = form.regions_of(x.shape)
+    if of_regions is None or x.dtype.kind not in "fiu":
+        raise InputError(f"{where}: x is {x.dtype} {x.shape}, expected numbers {form}")
+    (feature_size, regions), shape = of_regions, x.shape
     if x.size == 0:
-        raise InputError(f"{where}: x has {x.shape[1]} regions of {x.shape[0]} features, expected at least one")
-    if bbox.shape != (x.shape[1], 4) or bbox.dtype.kind not in "fiu":
-        raise InputError(
-            f"{where}: bbox is {bbox.dtype} {bbox.shape}, expected numbers ({x.shape[1]}, 4) since x is {x.shape}"
-        )
-    for name, size in (("image_w", width), ("image_h", height)):
-        if size.shape != () or size.dtype.kind not in "fiu" or not 0 < size < np.inf:
-            raise InputError(f"{where}: {name} is {reprlib.repr(size.tolist())}, expected a number of pixels above 0")
-    for name, array in (("x", x), ("bbox", bbox)):
+        raise InputError(f"{where}: x has {regions} regions of {feature_size} features, expected at least one")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+        x = x.astype(np.float16 if x.dtype.kind == "f" and x.dtype.itemsize == 2 else np.float32, copy=False)
+    if form.transposed:
+        x = np.moveaxis(x, -1, 0)
+    if form.boxes == "files":
+        boxes = _boxes_of_file(bbox, x, where)
+        extent = tuple(np.maximum(boxes[:, 2:].max(0), 1).tolist())
+    elif form.boxes == "grid":
+        rows, columns = x.shape[1:] if x.ndim == 3 else 2 * (math.isqrt(regions),)
+        if rows * columns != regions:
+            raise InputError(f"{where}: x is {shape}, whose {regions} regions are no square; expected {form}")
+        extent = float(columns), float(rows)
+    else:
+        boxes, extent = np.zeros((regions, 4), np.float32), (1.0, 1.0)
+    size = _size_of_file(width, height, where) or extent
+    if form.boxes == "grid":
+        boxes = _cells(rows, columns, size)
+    x = x.reshape(feature_size, regions)
+    for name, array in (("x", x), ("bbox", boxes)):
         if not _finite(array):
             raise InputError(f"{where}: {name} holds NaN or infinity")
-    return ImageFeatures(np.array(x.T, order="C"), bbox.astype(np.float32), (float(width), float(height)))
+    return ImageFeatures(np.array(x.T, order="C"), boxes, size)
 
 
-def read_header(path: Path) -> NpzHeader:
+def _boxes_of_file(bbox: np.ndarray | None, x: np.ndarray, where: str) -> np.ndarray:
+    if bbox is None:
+        raise InputError(
+            f"{where}: no array 'bbox'; expected {', '.join(ARRAYS)}, or the setting data.boxes: grid or none, "
+            "which is of features without boxes"
+        )
+    if bbox.shape != (x.shape[1], 4) or bbox.dtype.kind not in "fiu":
+        turned = bbox.shape == (x.shape[0], 4)
+        raise InputError(
+            f"{where}: bbox is {bbox.dtype} {bbox.shape}, expected numbers ({x.shape[1]}, 4) since x is {x.shape}"
+            + (", or the other setting of data.transposed, which says what comes first" if turned else "")
+        )
+    with np.errstate(over="ignore"):
+        return bbox.astype(np.float32)
+
+
+def _size_of_file(width: np.ndarray | None, height: np.ndarray | None, where: str) -> tuple[float, float] | None:
+    if width is None and height is None:
+        return None
+    for name, size in (("image_w", width), ("image_h", height)):
+        if size is None:
+            raise InputError(f"{where}: no array {name!r}; expected {', '.join(ARRAYS)}")
+        if size.shape != () or size.dtype.kind not in "fiu" or not 0 < size < np.inf:
+            raise InputError(f"{where}: {name} is {reprlib.repr(size.tolist())}, expected a number of pixels above 0")
+    return float(width), float(height)  # type: ignore[arg-type]  # neither is None
+
+
+def _cells(rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
+    """Returns the boxes (rows * columns, 4), float32, of the cells of a grid, row by row."""
+    y, x = np.divmod(np.arange(rows * columns), columns)
+    corners = np.stack([x, y, x + 1, y + 1], axis=1)
+    return (corners * np.tile(np.divide(size, (columns, rows)), 2)).astype(np.float32)
+
+
+def read_header(path: Path, form: NpzForm = MCAN) -> NpzHeader:
     """Reads the shape and type of the features in a file, without the features.
 
     A broken file has no regions here; :func:`read_npz` says what is wrong with it.
@@ -127,11 +215,14 @@ def read_header(path: Path) -> NpzHeader:
             return (np.lib.format.read_array_header_2_0 if newer else np.lib.format.read_array_header_1_0)(file)
 
     try:
-        (feature_size, regions), _, dtype = _retried(read)
+        shape, _, dtype = _retried(read)
     except Exception:  # NumPy and zipfile have a dozen errors for a broken file
         return NpzHeader(0, 0, 0)
-    known = dtype in (np.float16, np.float32)
-    return NpzHeader(regions, feature_size, dtype.itemsize) if known else NpzHeader(0, 0, 0)
+    of_regions = form.regions_of(shape)
+    if of_regions is None or dtype.kind not in "fiu":
+        return NpzHeader(0, 0, 0)
+    feature_size, regions = of_regions
+    return NpzHeader(regions, feature_size, 2 if dtype.kind == "f" and dtype.itemsize == 2 else 4)
 
 
 def _retried(read: Callable[[], T], times: int = 5) -> T:

@@ -16,11 +16,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from model_space.errors import InputError
+from trainer.data.features.names import UNREADABLE, ImageId
 from trainer.data.safetensors_file import data_offset, open_safetensors
 
 PACKED_FORMAT = "vqa features 1"
 """What the metadata of a packed file has under the key ``format``."""
 PACKED_ARRAYS = ("features", "boxes", "counts", "image_ids", "sizes")
+NAMES = "names"
+"""The array that a packed file also has if any of its images has a name in place of a number."""
 
 
 class PackedFeatures:
@@ -75,11 +78,11 @@ class PackedFeatures:
         self._announced[images] = self._features.nbytes < memory / 2
 
 
-def open_packed(path: Path) -> tuple[PackedFeatures, np.ndarray]:
+def open_packed(path: Path) -> tuple[PackedFeatures, list[ImageId]]:
     """Maps a packed file into memory.
 
     Returns:
-        The features, and the ids of their images (I,).
+        The features, and the id of each image.
 
     Raises:
         InputError: If the file is no packed file, or is cut short.
@@ -92,7 +95,16 @@ def open_packed(path: Path) -> tuple[PackedFeatures, np.ndarray]:
     packed = PackedFeatures(arrays["features"], arrays["boxes"], arrays["counts"], file)
     if file:
         weakref.finalize(packed, os.close, file[0])
-    return packed, arrays["image_ids"]
+    return packed, image_ids_of(arrays)
+
+
+def image_ids_of(arrays: dict[str, np.ndarray]) -> list[ImageId]:
+    """Returns the id of each image of a packed file, of its arrays."""
+    numbers = arrays["image_ids"].tolist()
+    if NAMES not in arrays:
+        return numbers
+    names = arrays[NAMES].tobytes().decode("utf-8", UNREADABLE).split("\0")
+    return [name or number for name, number in zip(names, numbers)]
 
 
 def packed_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -100,15 +112,17 @@ def packed_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Returns:
         ``features`` (R + P, D) float16 and ``boxes`` (R + P, 4) float32, whose last P rows are zero, with P from one to
-        four; ``counts`` (I,) and ``image_ids`` (I,) int64; ``sizes`` (I, 2) float32, width and height in pixels.
+        four; ``counts`` (I,) and ``image_ids`` (I,) int64; ``sizes`` (I, 2) float32, width and height in pixels; where
+        images have names, these as ``names`` uint8, UTF-8 with a zero between two images, empty for one with a number.
 
     Raises:
         InputError: If the file is no packed file, or is cut short.
     """
     with _open(path) as file:
-        arrays = {name: file.get_tensor(name).numpy() for name in PACKED_ARRAYS}
+        arrays = {name: file.get_tensor(name).numpy() for name in _arrays_of(file)}
     rows, images = arrays["counts"].sum(), len(arrays["counts"])
-    if not rows < len(arrays["features"]) == len(arrays["boxes"]) or len(arrays["image_ids"]) != images:
+    fit = rows < len(arrays["features"]) == len(arrays["boxes"]) and len(arrays["image_ids"]) == images
+    if not fit or len(image_ids_of(arrays)) != images:
         raise InputError(f"{path}: its arrays do not fit each other: delete it, and launch.py --pack makes it again")
     return arrays
 
@@ -124,7 +138,7 @@ def verify(path: Path, progress: Callable[[int, int], None] = lambda done, total
         InputError: If the file is no packed file, or was damaged since it was packed.
     """
     with _open(path) as file:
-        expected = {name: file.metadata().get(f"crc32 {name}", "none") for name in PACKED_ARRAYS}
+        expected = {name: file.metadata().get(f"crc32 {name}", "none") for name in _arrays_of(file)}
     arrays = packed_arrays(path)
     done, total = 0, sum(array.nbytes for array in arrays.values())
     for name, array in arrays.items():
@@ -139,6 +153,10 @@ def verify(path: Path, progress: Callable[[int, int], None] = lambda done, total
                 f"{path}: {name} has the CRC-32 {crc:08x}, expected {expected[name]}: damaged since it was packed; "
                 "delete it, and launch.py --pack makes it again"
             )
+
+
+def _arrays_of(file: safe_open) -> tuple[str, ...]:
+    return (*PACKED_ARRAYS, NAMES) if NAMES in file.keys() else PACKED_ARRAYS  # noqa: SIM118  it is no dictionary
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import numpy as np
 
 from model_space.errors import InputError
 from trainer.data.features.folder import list_images
-from trainer.data.features.npz import read_npz
-from trainer.data.features.packed import packed_arrays, verify
+from trainer.data.features.names import ImageId, also_by_number, positions
+from trainer.data.features.npz import NpzForm, read_npz
+from trainer.data.features.packed import image_ids_of, packed_arrays, verify
 from trainer.data.features.paths import PACKED, readable
 from trainer.data.inspection.report import FeaturesLocation, ImageSummary, Progress
 
@@ -27,22 +28,25 @@ class ImageInspector:
 
     Args:
         progress: Is told how many images have been inspected.
+        form: What is in the ``.npz`` files.
     """
 
-    def __init__(self, progress: Progress):
-        self._progress = progress
+    def __init__(self, progress: Progress, form: NpzForm):
+        self._progress, self._form = progress, form
         self._inspected: dict[FeaturesLocation, ImageSummary | InputError] = {}
-        self._packed: dict[Path, dict[int, FeaturesLocation]] = {}
+        self._packed: dict[Path, dict[ImageId, FeaturesLocation]] = {}
 
-    def locations(self, path: Path) -> Iterable[tuple[int, FeaturesLocation]]:
-        """Returns the ids of all images in a folder or a packed file, and where they are.
+    def locations(self, path: Path) -> Iterable[tuple[ImageId, FeaturesLocation]]:
+        """Returns the ids of all images in a folder or a packed file, and where they are. An image may have two ids.
 
         Raises:
             InputError: If the folder or file cannot be read.
         """
         path = readable(path)
         if path.suffix != PACKED:
-            return [(image_id, FeaturesLocation(file)) for image_id, file in list_images(path)]
+            listed = [(image_id, FeaturesLocation(file)) for image_id, file in list_images(path)]
+            known = [image_id for image_id, _ in listed]
+            return listed + [(number, listed[place][1]) for number, place in also_by_number(known).items()]
         if path not in self._packed:
             self._packed[path] = self._inspect_packed(path)
         return self._packed[path].items()
@@ -58,14 +62,14 @@ class ImageInspector:
         pool = ThreadPoolExecutor(READERS)
         try:
             portions = [new[start : start + AT_ONCE] for start in range(0, len(new), AT_ONCE)]
-            for done in as_completed([pool.submit(_inspect_files, portion) for portion in portions]):
+            for done in as_completed([pool.submit(_inspect_files, portion, self._form) for portion in portions]):
                 self._inspected.update(done.result())
                 self._progress(what, len(new), len(done.result()))
         finally:  # Also after Ctrl-C, where tasks that have not begun would otherwise still be done.
             pool.shutdown(cancel_futures=True)
         return [self._inspected[location] for location in locations]
 
-    def _inspect_packed(self, path: Path) -> dict[int, FeaturesLocation]:
+    def _inspect_packed(self, path: Path) -> dict[ImageId, FeaturesLocation]:
         """Reads the whole file for its checksum. That all its numbers are finite was checked when it was packed."""
         reported = 0
 
@@ -79,19 +83,22 @@ class ImageInspector:
         counts, width = arrays["counts"], arrays["features"].shape[1]
         sizes = np.repeat(arrays["sizes"], counts, axis=0)
         outside = np.add.reduceat(_outside(arrays["boxes"][: len(sizes)], sizes), counts.cumsum() - counts, dtype=int)
-        locations = {image_id: FeaturesLocation(path, image_id) for image_id in arrays["image_ids"].tolist()}
+        image_ids = image_ids_of(arrays)
+        locations = {each: FeaturesLocation(path, each) for each in image_ids}
         summaries = (ImageSummary(regions, width, boxes) for regions, boxes in zip(counts.tolist(), outside.tolist()))
         self._inspected.update(zip(locations.values(), summaries))
-        return locations
+        return {image_id: locations[image_ids[place]] for image_id, place in positions(image_ids).items()}
 
 
-def _inspect_files(locations: list[FeaturesLocation]) -> dict[FeaturesLocation, ImageSummary | InputError]:
-    return {location: _inspect_file(location.path) for location in locations}
+def _inspect_files(
+    locations: list[FeaturesLocation], form: NpzForm
+) -> dict[FeaturesLocation, ImageSummary | InputError]:
+    return {location: _inspect_file(location.path, form) for location in locations}
 
 
-def _inspect_file(path: Path) -> ImageSummary | InputError:
+def _inspect_file(path: Path, form: NpzForm) -> ImageSummary | InputError:
     try:
-        features, boxes, size = read_npz(path)
+        features, boxes, size = read_npz(path, form=form)
     except InputError as error:
         return error
     regions, feature_size = features.shape

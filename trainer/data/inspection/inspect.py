@@ -8,7 +8,8 @@ from collections.abc import Collection
 from itertools import chain, combinations
 
 from model_space.errors import InputError
-from trainer.data.answers import normalise
+from trainer.data.answers import AccuracyVariant, normalise
+from trainer.data.features.names import ImageId, in_order
 from trainer.data.inspection.images import ImageInspector
 from trainer.data.inspection.report import FeaturesLocation, Findings, Progress, Report, SplitReport
 from trainer.data.questions import (
@@ -20,6 +21,7 @@ from trainer.data.questions import (
     load_entries,
     one_release,
     pairing_mistakes,
+    people_mistakes,
     question_mistakes,
 )
 from trainer.data.settings import DataSettings
@@ -33,7 +35,7 @@ def inspect_data(settings: DataSettings, progress: Progress = lambda what, total
     findings = Findings()
     splits = [SplitReport(name, files) for name, files in settings.named_splits.items()]
     for split in splits:
-        _read_entries(split, findings, progress)
+        _read_entries(split, settings.accuracy, findings, progress)
     _compare(splits, findings)
     if settings.val.annotations is None:
         findings.add("val", "no annotations are named, by which the accuracy of an epoch is measured", "")
@@ -41,14 +43,14 @@ def inspect_data(settings: DataSettings, progress: Progress = lambda what, total
     vectors = _word_vectors(settings, vocabulary, findings)
     if vocabulary:
         _compare_words(splits, vocabulary, findings)
-    inspector = ImageInspector(progress)
+    inspector = ImageInspector(progress, settings.form)
     for split in splits:
         _read_features(split, settings.max_regions, inspector, findings)
     _compare_widths(splits, findings)
     return Report(splits, list(findings), vocabulary, vectors)
 
 
-def _read_entries(split: SplitReport, findings: Findings, progress: Progress) -> None:
+def _read_entries(split: SplitReport, accuracy: AccuracyVariant, findings: Findings, progress: Progress) -> None:
     """Reads questions and annotations; entries that lack a field are left out of what follows."""
     whole = True
     for kind, fields, mistakes in (
@@ -68,6 +70,9 @@ def _read_entries(split: SplitReport, findings: Findings, progress: Progress) ->
             for mistake in mistakes(entries):
                 findings.add(split.name, mistake.what, f"{path.name}: {mistake.where}", mistake.count or 1)
             usable = [entry for entry in entries if has_fields(entry, fields)]
+            if kind == "annotations":
+                for mistake in people_mistakes(usable, accuracy):
+                    findings.add(split.name, mistake.what, f"{path.name}: {mistake.where}")
             whole = whole and len(usable) == len(entries)
             setattr(split, kind, usable)
         progress(f"{split.name}: {kind}", 1, 1)
@@ -89,10 +94,10 @@ def _compare(splits: list[SplitReport], findings: Findings) -> None:
     """Finds questions and images that two splits have in common, and files of two releases of VQA."""
     for first, second in combinations(splits, 2):
         both = f"{first.name} and {second.name}"
-        if common := first.question_ids & second.question_ids:
+        if twice := first.question_ids & second.question_ids:
             # In two parts of train, two questions would have one id; in val, the accuracy would be that of training.
             stops = second.name.startswith("train")
-            findings.add(both, "question ids in both", first_three(common), len(common), stops)
+            findings.add(both, "question ids in both", first_three(twice), len(twice), stops)
         elif not second.name.startswith("train") and (common := first.image_ids & second.image_ids):
             findings.add(both, "images in both", first_three(common), len(common), stops=False)
     ids = {
@@ -147,7 +152,7 @@ def _compare_words(splits: list[SplitReport], vocabulary: Vocabulary, findings: 
 def _read_features(split: SplitReport, max_regions: int, inspector: ImageInspector, findings: Findings) -> None:
     """Finds images without features or with two, and what is wrong with those that there are."""
     locations = _locate_features(split, inspector, findings)
-    of_questions = [locations[image_id] for image_id in sorted(split.image_ids) if image_id in locations]
+    of_questions = [locations[image_id] for image_id in in_order(split.image_ids) if image_id in locations]
     for location, image in zip(of_questions, inspector.inspect(of_questions, f"{split.name}: images")):
         if isinstance(image, InputError):
             findings.add(split.name, str(image).removeprefix(f"{location.path}: "), str(location))
@@ -160,10 +165,12 @@ def _read_features(split: SplitReport, max_regions: int, inspector: ImageInspect
             findings.add(split.name, what, str(location), stops=False)
 
 
-def _locate_features(split: SplitReport, inspector: ImageInspector, findings: Findings) -> dict[int, FeaturesLocation]:
+def _locate_features(
+    split: SplitReport, inspector: ImageInspector, findings: Findings
+) -> dict[ImageId, FeaturesLocation]:
     """Returns where the features of each image are, by its id."""
     wanted = split.image_ids
-    locations: dict[int, FeaturesLocation] = {}
+    locations: dict[ImageId, FeaturesLocation] = {}
     all_listed = True
     for path in split.files.feature_paths:
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from trainer.data.features.names import ImageId
 from trainer.data.settings import SplitSettings
 from trainer.data.vectors import WordVectors
 from trainer.data.vocabulary import Vocabulary
@@ -63,7 +64,7 @@ class FeaturesLocation(NamedTuple):
 
     path: Path
     """The image's own file, or a packed file."""
-    image_id: int | None = None
+    image_id: ImageId | None = None
     """The id of the image in a packed file; None for a file of its own."""
 
     def __str__(self) -> str:
@@ -94,7 +95,7 @@ class SplitReport:
     """The images that questions are about and whose features can be read."""
 
     @property
-    def image_ids(self) -> set[int]:
+    def image_ids(self) -> set[ImageId]:
         """The ids of the images that questions are about."""
         return {question["image_id"] for question in self.questions}
 

@@ -15,7 +15,9 @@ import torch
 from model_space.errors import InputError
 from model_space.files import partial_path
 from trainer.data.features.folder import feature_files
-from trainer.data.features.packed import packed_arrays
+from trainer.data.features.names import in_order, positions
+from trainer.data.features.npz import MCAN, NpzForm
+from trainer.data.features.packed import image_ids_of, packed_arrays
 from trainer.data.features.paths import ARCHIVES, packed_path, refuse_unknown
 from trainer.data.packing.partial_file import PartialFile, journal_path
 from trainer.data.packing.sources import estimated_bytes, read_images, source_bytes
@@ -27,12 +29,13 @@ Progress = Callable[[int, int, int], None]
 """Is called with the number of images that are packed, the bytes of the source that were read, and all its bytes."""
 
 
-def pack(source: Path, progress: Progress = lambda images, done, total: None) -> Path:
+def pack(source: Path, progress: Progress = lambda images, done, total: None, form: NpzForm = MCAN) -> Path:
     """Packs features, unless they are packed already. It resumes where an earlier call was ended.
 
     Args:
         source: A folder of ``.npz`` files, a ``.tar`` or ``.tar.gz`` of them, or bottom-up attention's ``.tsv``.
         progress: Is called after every image.
+        form: What is in the ``.npz`` files.
 
     Returns:
         The packed file.
@@ -51,9 +54,9 @@ def pack(source: Path, progress: Progress = lambda images, done, total: None) ->
         raise InputError(f"{source}: cannot be packed: expected a folder of .npz or a file {', '.join(ARCHIVES)}")
     with PartialFile(target) as packed, _one_thread():
         if total := source_bytes(source):
-            _check_room(source, target, total, packed.size)
+            _check_room(target, estimated_bytes(source, total, form) - packed.size)
         try:
-            for entry, image in read_images(source, packed.has):
+            for entry, image in read_images(source, packed.has, form):
                 if image:
                     packed.add(entry, image)
                 progress(len(packed.records), entry.end, total)
@@ -81,10 +84,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _check_room(source: Path, target: Path, total: int, written: int) -> None:
-    """Checks, as far as can be estimated, that the packed file fits on the disk."""
-    needed = estimated_bytes(source, total)
-    missing = needed - written + SPARE - shutil.disk_usage(target.parent).free
+def _check_room(target: Path, needed: float) -> None:
+    """Checks, as far as can be estimated, that what is still to be written fits on the disk."""
+    missing = needed + SPARE - shutil.disk_usage(target.parent).free
     if missing > 0:
         raise InputError(
             f"{target}: takes about {needed / 1e9:.1f} GB, for which {missing / 1e9:.1f} GB are missing on the disk: "
@@ -95,9 +97,9 @@ def _check_room(source: Path, target: Path, total: int, written: int) -> None:
 def _check_same_images(source: Path, target: Path) -> None:
     """Checks that a folder has no image that its packed file lacks."""
     if source.is_dir():
-        packed, there = set(packed_arrays(target)["image_ids"].tolist()), set(feature_files(source))
-        if new := there - packed:
+        packed, there = positions(image_ids_of(packed_arrays(target))), feature_files(source)
+        if new := there.keys() - packed.keys():
             raise InputError(
-                f"{target}: made when {source} had not yet {len(new)} of its images, such as {min(new)}: "
+                f"{target}: made when {source} had not yet {len(new)} of its images, such as {in_order(new)[0]}: "
                 "delete it to pack all"
             )

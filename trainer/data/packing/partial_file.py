@@ -21,8 +21,9 @@ import torch
 
 from model_space.errors import InputError
 from model_space.files import lock, partial_path
+from trainer.data.features.names import UNREADABLE, ImageId, key_of
 from trainer.data.features.npz import ImageFeatures
-from trainer.data.features.packed import PACKED_FORMAT
+from trainer.data.features.packed import NAMES, PACKED_FORMAT
 from trainer.data.packing.journal import Record, read_records
 from trainer.data.packing.sources import Entry
 from trainer.data.safetensors_file import header
@@ -50,7 +51,9 @@ class PartialFile:
         self.records: list[Record] = []
         self._earlier: list[Record] | None = None
         """What an earlier process wrote; None as soon as this one writes."""
-        self._image_ids: set[int] = set()
+        self._keys: set[int] = set()
+        self._names: list[str] = []
+        """The name of each image, empty for one with a number."""
         self._rows, self._crc = 0, 0
         self._pending, self._unsynced = bytearray(), 0
         self._syncing = ThreadPoolExecutor(1)  # Meanwhile the next images are written.
@@ -82,12 +85,13 @@ class PartialFile:
         self._data.close()
         self._journal.close()
 
-    def has(self, image_id: int, stamp: int) -> bool:
+    def has(self, image_id: ImageId, stamp: int) -> bool:
         """Returns whether the next image of the source is packed already; must be called for every image, in order."""
+        self._names.append(image_id if isinstance(image_id, str) else "")
         if self._earlier is not None:
             if len(self.records) < len(self._earlier):
                 record = self._earlier[len(self.records)]
-                if (record.image_id, record.stamp) == (image_id, stamp):
+                if (record.image_id, record.stamp) == (key_of(image_id), stamp):
                     self._count(record)
                     return True
             self._begin()
@@ -100,7 +104,8 @@ class PartialFile:
             InputError: If the image does not fit the others, or float16 cannot hold its features.
         """
         regions, width = image.features.shape
-        if entry.image_id in self._image_ids:
+        key = key_of(entry.image_id)
+        if key in self._keys:
             raise InputError(f"{entry.where}: features of image {entry.image_id} once more: expected them once")
         if self.records and width != self.records[0].feature_size:
             raise InputError(
@@ -113,7 +118,7 @@ class PartialFile:
         half = features.half().numpy()
         self._write(half)
         crc = zlib.crc32(half.data, self._crc)
-        record = Record(entry.image_id, entry.stamp, regions, width, *image.size, crc, image.boxes.tobytes())
+        record = Record(key, entry.stamp, regions, width, *image.size, crc, image.boxes.tobytes())
         self._count(record)
         self._pending += record.to_bytes()
         self._unsynced += half.nbytes
@@ -146,12 +151,15 @@ class PartialFile:
     def _small_arrays(self, padding: int) -> dict[str, np.ndarray]:
         """Returns the arrays behind the features, with so many rows of zeros behind the boxes."""
         boxes = np.frombuffer(b"".join(record.boxes for record in self.records), np.float32).reshape(-1, 4)
-        return {
+        arrays = {
             "boxes": np.concatenate([boxes, np.zeros((padding, 4), np.float32)]),
             "counts": np.array([record.regions for record in self.records]),
             "image_ids": np.array([record.image_id for record in self.records]),
             "sizes": np.array([(record.width, record.height) for record in self.records], np.float32),
         }
+        if any(self._names):
+            arrays[NAMES] = np.frombuffer("\0".join(self._names).encode("utf-8", UNREADABLE), np.uint8)
+        return arrays
 
     def _begin(self) -> None:
         """Cuts off what an earlier process wrote behind the images with which the source still begins."""
@@ -166,7 +174,7 @@ class PartialFile:
 
     def _count(self, record: Record) -> None:
         self.records.append(record)
-        self._image_ids.add(record.image_id)
+        self._keys.add(record.image_id)
         self._rows, self._crc = self._rows + record.regions, record.crc
 
     def _write(self, array: np.ndarray) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from model_space.errors import InputError, one_line
 from trainer.data.features.folder import feature_files, image_id_of, read_header
-from trainer.data.features.npz import ImageFeatures, image_features, read_npz
+from trainer.data.features.names import ImageId
+from trainer.data.features.npz import MCAN, ImageFeatures, NpzForm, image_features, read_npz
 
 READERS, AHEAD, TOGETHER = 2, 4, 16
 """Threads, tasks ahead of what is written, and images that one task reads."""
@@ -24,7 +25,7 @@ SAMPLE = 32
 COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 """The columns of bottom-up attention's ``.tsv``."""
 
-IsPacked = Callable[[int, int], bool]
+IsPacked = Callable[[ImageId, int], bool]
 """Says whether an image is packed already, from its id and its stamp."""
 
 
@@ -33,7 +34,7 @@ class Entry(NamedTuple):
 
     where: str
     """Where the image is, for error messages."""
-    image_id: int
+    image_id: ImageId
     stamp: int
     """A number that differs if the image has changed."""
     end: int
@@ -42,15 +43,17 @@ class Entry(NamedTuple):
     """Reads the image; None if it is packed already."""
 
 
-def read_images(source: Path, is_packed: IsPacked) -> Iterator[tuple[Entry, ImageFeatures | None]]:
-    """Reads all images of a source that are not packed yet, always in the same order.
+def read_images(
+    source: Path, is_packed: IsPacked, form: NpzForm = MCAN
+) -> Iterator[tuple[Entry, ImageFeatures | None]]:
+    """Reads all images of a source that are not packed yet, always in the same order, from ``.npz`` files of this form.
 
     Threads read the next images meanwhile, several images in one task: a task for each would cost as much as reading.
 
     Raises:
         InputError: If the source or one of its images is wrong.
     """
-    entries = _entries(source, is_packed)
+    entries = _entries(source, is_packed, form)
     pool = ThreadPoolExecutor(READERS)
     waiting: deque[tuple[list[Entry], Future]] = deque()
     try:
@@ -71,12 +74,12 @@ def source_bytes(source: Path) -> int:
     return source.stat().st_size
 
 
-def estimated_bytes(source: Path, total: int) -> float:
+def estimated_bytes(source: Path, total: int, form: NpzForm) -> float:
     """Returns about how many bytes a source of so many bytes takes when it is packed."""
     if source.is_dir():
         files = list(feature_files(source).values())
         files = files[:: max(1, len(files) // SAMPLE)]
-        headers = [read_header(path) for path in files]
+        headers = [read_header(path, form) for path in files]
         packed = sum(2 * header.regions * header.feature_size for header in headers)
         return total * packed / sum(path.stat().st_size for path in files)
     # A table has float32 in base64; an archive has float32, and numbers that hardly compress.
@@ -101,22 +104,22 @@ def _results(entries: list[Entry], images: Future) -> Iterator[tuple[Entry, Imag
         yield entry, image
 
 
-def _entries(source: Path, is_packed: IsPacked) -> Iterator[Entry]:
+def _entries(source: Path, is_packed: IsPacked, form: NpzForm) -> Iterator[Entry]:
     if source.is_dir():
-        return _of_folder(source, is_packed)
-    return _of_tsv(source, is_packed) if source.suffix == ".tsv" else _of_tar(source, is_packed)
+        return _of_folder(source, is_packed, form)
+    return _of_tsv(source, is_packed) if source.suffix == ".tsv" else _of_tar(source, is_packed, form)
 
 
-def _of_folder(folder: Path, is_packed: IsPacked) -> Iterator[Entry]:
+def _of_folder(folder: Path, is_packed: IsPacked, form: NpzForm) -> Iterator[Entry]:
     end = 0
     for image_id, path in feature_files(folder).items():
         stat = path.stat()
         stamp, end = _stamp(path.name, stat.st_size, stat.st_mtime_ns), end + stat.st_size
-        read = None if is_packed(image_id, stamp) else partial(read_npz, path)
+        read = None if is_packed(image_id, stamp) else partial(read_npz, path, form=form)
         yield Entry(str(path), image_id, stamp, end, read)
 
 
-def _of_tar(path: Path, is_packed: IsPacked) -> Iterator[Entry]:
+def _of_tar(path: Path, is_packed: IsPacked, form: NpzForm) -> Iterator[Entry]:
     with path.open("rb") as file:
         try:
             with tarfile.open(fileobj=file, mode="r|*") as archive:
@@ -128,7 +131,7 @@ def _of_tar(path: Path, is_packed: IsPacked) -> Iterator[Entry]:
                     stamp = _stamp(member.name, member.size, member.mtime)
                     read = None
                     if not is_packed(image_id, stamp) and (content := archive.extractfile(member)):
-                        read = partial(read_npz, content.read(), where)
+                        read = partial(read_npz, content.read(), where, form)
                     yield Entry(where, image_id, stamp, file.tell(), read)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise InputError(f"{path}: broken or cut short: {one_line(error)}") from None
