@@ -9,9 +9,9 @@ with one thread. What became of each is kept in ``benchmarks/study.csv``, and it
 ``benchmarks/study.npz``. Stopped and started again, the study goes on with the runs that are missing.
 
 Cost is the processor's time of a search, the short trainings and the validation in it included, divided by that of one
-training. Random search of the same cost draws so many architectures, rounded up, trains each and takes the best one on
-the validation split; what it makes is computed over all draws from the random architectures that were trained.
-Successive halving draws more, and stops the worse ones early.
+training on a processor of the same kind. Random search of the same cost draws so many architectures, rounded up, trains
+each and takes the best one on the validation split; what it makes is computed over all draws from the random
+architectures that were trained. Successive halving draws more, and stops the worse ones early.
 """
 
 import argparse
@@ -57,9 +57,11 @@ FILE = Path(__file__).with_suffix(".csv")
 """The runs that are kept with the code; the accuracies at each question lie beside it."""
 SPACES = (Path("settings/digits.yml"), Path("settings/stacked.yml"))
 """The settings files of the spaces that are searched."""
-SEEDS = range(10, 15)
-"""Seeds of the searches. `docs/study.md` says what was chosen on what."""
-RANDOM = 64
+SEEDS = range(10, 20)
+"""Seeds of the searches by the default strategy. `docs/study.md` says what was chosen on what."""
+OTHERS = SEEDS[:5]
+"""Seeds of the searches by the other strategies, and of the trainings of MCAN."""
+RANDOM = 48
 """Number of random architectures of each space."""
 SMALL_SPACE = 10_000
 """Number of architectures up to which all of a space are listed."""
@@ -98,6 +100,8 @@ class Run:
     """Accuracy on the validation split after each epoch of the training, in percent."""
     test: float
     """Accuracy on the test split at the end, in percent."""
+    processor: str
+    """The kind of processor: with others, seconds differ, and the last bits of what is computed."""
     right: np.ndarray = field(compare=False)
     """Accuracy at each test question in percent, ``(questions,)`` uint8."""
 
@@ -105,13 +109,14 @@ class Run:
 def jobs(settings: dict[str, Settings], small: bool) -> list[Job]:
     """Returns all jobs of a study. A study that is stopped has some of each kind, the other strategies last."""
     spaces = list(settings)[: 1 if small else None]
-    seeds = SEEDS[:2] if small else SEEDS
     default = next(iter(settings.values())).search.strategy
     strategies = [default] if small else [default, *(name for name in STRATEGIES if name != default)]
     ordered: list[tuple[tuple[bool, float], Job]] = []
     for space in spaces:
-        kinds = {strategy: list(seeds) for strategy in strategies}
-        kinds |= {"mcan": list(seeds), "random": list(range(6 if small else RANDOM))}
+        kinds = dict.fromkeys([*strategies, "mcan"], OTHERS) | {default: SEEDS}
+        if small:
+            kinds = {method: seeds[:2] for method, seeds in kinds.items()}
+        kinds["random"] = range(6 if small else RANDOM)
         for method, its_seeds in kinds.items():
             later = method in strategies[1:]
             ordered += [((later, i / len(its_seeds)), Job(space, method, seed)) for i, seed in enumerate(its_seeds)]
@@ -145,6 +150,7 @@ def run(job: Job) -> Run:
         result["cpu_seconds"],
         val,
         result["overall"],
+        torch.backends.cpu.get_cpu_capability(),
         right.round().astype(np.uint8),
     )
 
@@ -171,7 +177,8 @@ def _read(file: Path) -> Iterator[Run]:
             job = Job(row["space"], row["method"], int(row["seed"]))
             val = tuple(map(float, row["val"].split()))
             numbers = {name: float(row[name]) for name in ("search_seconds", "score", "training_seconds", "test")}
-            yield Run(job, json.loads(row["choices"]), val=val, right=right[_name(job)], **numbers)
+            choices, processor = json.loads(row["choices"]), row["processor"]
+            yield Run(job, choices, val=val, processor=processor, right=right[_name(job)], **numbers)
 
 
 def write(file: Path, runs: Sequence[Run]) -> None:
@@ -185,7 +192,7 @@ def write(file: Path, runs: Sequence[Run]) -> None:
         vars(each.job)
         | {name: f"{getattr(each, name):.1f}" for name in ("search_seconds", "training_seconds")}
         | {"score": f"{each.score:.3f}", "test": f"{each.test:.3f}", "val": " ".join(f"{a:.2f}" for a in each.val)}
-        | {"choices": json.dumps(each.choices, separators=(",", ":"))}
+        | {"processor": each.processor, "choices": json.dumps(each.choices, separators=(",", ":"))}
         for each in runs
     ]
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
@@ -307,11 +314,20 @@ class Summary:
             self.by_method.setdefault(each.job.method, []).append(each)
         self.random = self.by_method.pop("random", [])
         self.mcan = self.by_method.pop("mcan", [])
-        self.training_seconds = statistics.fmean(each.training_seconds for each in self.random or runs)
+        self.training_seconds = _by_processor(runs) | _by_processor(self.random)
 
     def cost(self, strategy: str) -> float:
         """Returns the mean cost of a search in trainings."""
-        return statistics.fmean(each.search_seconds for each in self.by_method[strategy]) / self.training_seconds
+        runs = self.by_method[strategy]
+        return statistics.fmean(each.search_seconds / self.training_seconds[each.processor] for each in runs)
+
+
+def _by_processor(runs: Sequence[Run]) -> dict[str, float]:
+    """Returns the mean seconds of a training on each kind of processor."""
+    seconds: dict[str, list[float]] = {}
+    for each in runs:
+        seconds.setdefault(each.processor, []).append(each.training_seconds)
+    return {processor: statistics.fmean(values) for processor, values in seconds.items()}
 
 
 def table(name: str, space: Summary) -> Table:

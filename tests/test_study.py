@@ -1,5 +1,6 @@
 """The study: what it reckons is right, and it is made, resumed and summed up."""
 
+import dataclasses
 import itertools
 import sys
 
@@ -10,6 +11,7 @@ import yaml
 from benchmarks import study
 from benchmarks.study import (
     FILE,
+    OTHERS,
     RANDOM,
     SEEDS,
     SPACES,
@@ -28,7 +30,7 @@ from tests.helpers.trained import settings_file
 
 
 def run_of(method: str, seed: int, right: np.ndarray, val: float = 50.0, cost: float = 0.0) -> Run:
-    return Run(Job("s", method, seed), {}, cost, 0.0, 10.0, (val / 2, val), float(right.mean()), right)
+    return Run(Job("s", method, seed), {}, cost, 0.0, 10.0, (val / 2, val), float(right.mean()), "AVX2", right)
 
 
 def test_random_search_is_the_mean_over_all_draws():
@@ -78,6 +80,10 @@ def test_random_search_counts_its_runs_by_validation():
     assert expected((runs, study.random_search(3))) == pytest.approx((80, 0))
     space = Summary([*runs, run_of("snas", 0, np.full(10, 90, np.uint8), cost=25.0)])
     assert space.cost("snas") == 2.5 and list(space.by_method) == ["snas"]
+    faster = [dataclasses.replace(runs[0], processor="AVX512", training_seconds=5.0)]
+    both = [run_of("snas", 0, np.full(10, 90, np.uint8), cost=25.0)]
+    both.append(dataclasses.replace(both[0], job=Job("s", "snas", 1), processor="AVX512", search_seconds=12.5))
+    assert Summary([*runs, *faster, *both]).cost("snas") == 2.5
 
 
 def test_the_kept_runs_are_of_their_spaces():
@@ -97,8 +103,8 @@ def test_the_kept_runs_are_of_their_spaces():
 def test_the_jobs_of_a_study():
     settings = {path.stem: read_settings(path) for path in SPACES}
     every = study.jobs(settings, small=False)
-    strategies = len(study.STRATEGIES)
-    assert len(every) == len(set(every)) == 2 * (strategies * len(SEEDS) + len(SEEDS) + RANDOM)
+    others = len(study.STRATEGIES)  # without the default one, with MCAN
+    assert len(every) == len(set(every)) == 2 * (others * len(OTHERS) + len(SEEDS) + RANDOM)
     few = study.jobs(settings, small=True)
     assert len(few) == 10 and set(few) <= set(every) and {job.space for job in few} == {"digits"}
 
@@ -120,7 +126,8 @@ def tiny(tiny_data_settings, tmp_path):
 
 def test_a_study_is_made_goes_on_where_it_was_and_is_summed_up(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "RANDOM", 4)
-    monkeypatch.setattr(study, "SEEDS", range(2))
+    monkeypatch.setattr(study, "SEEDS", range(3))
+    monkeypatch.setattr(study, "OTHERS", range(2))
     file = tmp_path / "study.csv"
 
     def made(*arguments):
@@ -133,7 +140,7 @@ def test_a_study_is_made_goes_on_where_it_was_and_is_summed_up(tiny, tmp_path, m
 
     part = made("--limit", "4", "--processes", "1")
     whole = made("--processes", "2")
-    assert len(part) == 4 and len(whole) == 2 * (2 * len(study.STRATEGIES) + 2 + 4)
+    assert len(part) == 4 and len(whole) == 2 * (2 * len(study.STRATEGIES) + 3 + 4)
     assert all(each in whole for each in part)
     assert all(np.array_equal(each.right, whole[whole.index(each)].right) for each in part)
     printed = capsys.readouterr().out
