@@ -71,6 +71,11 @@ class Space(BaseModel):
         """Returns how many architectures it has: the product of the numbers of candidates over its labels."""
         return math.prod(map(len, self.candidates().values()))
 
+    def parameters(self) -> int:
+        """Returns how many weights the supernet has, or the network if it is a fixed one, and makes none of them."""
+        with torch.device("meta"):
+            return parameter_count(self.build())
+
     def random_choices(self, seed: int) -> Choices:
         """Returns choices that are sampled uniformly; a seed gives the same ones each time."""
         generator = random.Random(seed)

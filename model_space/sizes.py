@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
 """Width of a layer. The bound refuses a mistyped number in a line, where torch would fail in a trace."""
-Count = Annotated[int, Field(ge=1, le=1_000)]
+Count = Annotated[int, Field(ge=1, le=100)]
 """Number of layers, cells, blocks or nodes. The bound refuses a number of which no network can be built."""
 
 

@@ -30,6 +30,7 @@ from model_space.sizes import DataSizes
 from trainer.data.batches import longest_first
 from trainer.data.splits import Data
 from trainer.data.vqa import Batch, VQADataset
+from trainer.memory import refuse_too_large
 from trainer.module import LoopSettings, VQAModule, answer_logits, training_module
 from trainer.search import run
 from trainer.strategy import SearchSettings
@@ -249,8 +250,10 @@ def training_steps(architecture: Architecture, settings: TrainSettings) -> Calla
     """Returns a function that takes a few steps of a training; with accumulated gradients, of one micro-batch."""
 
     def steps(shape: Shape, questions: int, meter: Meter) -> nn.Module:
+        sized = architecture.for_data(shape.sizes)
+        refuse_too_large(sized.parameters(), "the network")
         module = VQAModule(LoopSettings(tf32=settings.tf32), steps_per_epoch=1)
-        module.set_model(architecture.for_data(shape.sizes).network())
+        module.set_model(sized.network())
         split = MadeUp(shape, questions * STEPS, calls=1)
         trainer = pl.Trainer(
             max_epochs=1,

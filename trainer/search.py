@@ -25,6 +25,7 @@ from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader, sampler_of
 from trainer.derivation import derive, shares
 from trainer.evaluation.evaluate import mean_soft_accuracy
+from trainer.memory import refuse_too_large
 from trainer.module import VQAModule
 from trainer.processes import Processes, Unwrapped
 from trainer.strategy import SearchSettings
@@ -116,13 +117,14 @@ def run(
         The Lightning module of the strategy, with the supernet.
 
     Raises:
-        InputError: See :func:`search`; or a batch is larger than the data.
+        InputError: See :func:`search`; or a batch is larger than the data, or the supernet than the memory.
     """
     if not space.candidates():
         raise InputError(
             f"space.name: '{space.backbone.name}' is a fixed network and so is the encoder "
             f"'{space.encoder.name}': there is nothing to search"
         )
+    refuse_too_large(space.parameters(), "the supernet")
     processes = Processes.of_torchrun()
     processes.micro_batches("search", settings.batch_size, settings.accumulate)
     torch.manual_seed(settings.seed)

@@ -1,10 +1,14 @@
 """Settings that a search and a training have in common: how long the loop runs, and how it steps."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-WARMUP = r"[1-9]\d* (steps|epochs)"
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+"""A number of epochs, or of one."""
+Rate = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
+"""A learning rate."""
+WARMUP = r"[1-9]\d{0,6} (steps|epochs)"
 
 
 class LoopSettings(BaseModel):
@@ -12,23 +16,23 @@ class LoopSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the weights, of the batches and of the samples."""
-    epochs: int = Field(13, ge=1)
+    epochs: Epochs = 13
     """Number of epochs."""
-    steps_per_epoch: int | None = Field(None, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1, le=10_000_000)
     """Number of steps after which an epoch ends. Null means when all training questions were seen."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=1_000_000)
     """Number of questions of a step, those of all processes together."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=1_000_000)
     """Number of micro-batches of a step, computed one after the other. Their gradients are added: the step is the
     same, and takes less memory."""
-    lr: float = Field(1e-4, gt=0, allow_inf_nan=False)
+    lr: Rate = 1e-4
     """Learning rate of the weights."""
     warmup: str | None = Field(None, pattern=f"^{WARMUP}$")
     """How the learning rate rises at the start. ``200 steps``: linearly over these steps. ``3 epochs``: by a stair in
     each epoch, 1/4, 2/4 and 3/4 of `lr` in the first three, as MCAN has it. Null: not at all."""
-    decay_epochs: tuple[int, ...] = ()
+    decay_epochs: tuple[Epochs, ...] = ()
     """Epochs after each of which the learning rate is multiplied by `decay`."""
     decay: float = Field(0.2, gt=0, le=1)
     """What the learning rate is multiplied by after the epochs of `decay_epochs`."""
@@ -36,7 +40,7 @@ class LoopSettings(BaseModel):
     """``bf16-mixed`` computes matrix products in bfloat16 and keeps the weights in single precision."""
     tf32: bool = False
     """Whether a GPU may compute products of single precision with 10 bits of mantissa."""
-    checkpoint_minutes: float = Field(10, gt=0)
+    checkpoint_minutes: float = Field(10, gt=0, le=1_000_000)
     """Minutes between two checkpoints within an epoch. One is written at the end of each epoch anyway."""
 
     def lr_scale(self, step: int, steps_per_epoch: int) -> float:

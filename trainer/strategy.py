@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 from torch.utils.data import Subset
 
 from trainer.data.vqa import VQADataset
-from trainer.settings import LoopSettings
+from trainer.settings import Epochs, LoopSettings, Rate
 
 Questions = VQADataset | Subset
 
@@ -23,12 +23,12 @@ class SearchSettings(LoopSettings):
 
     strategy: str
     """Name of the strategy. A subclass declares it as a `Literal` with its default."""
-    epochs: int = Field(9, ge=1)
+    epochs: Epochs = 9
     """Number of epochs."""
-    processes: int = Field(1, ge=1)
+    processes: int = Field(1, ge=1, le=1_024)
     """Number of processes by which a trial of NNI searches. Each computes its share of every batch, on GPUs each on
     one of its own."""
-    architecture_lr: float = Field(3e-4, gt=0, allow_inf_nan=False)
+    architecture_lr: Rate = 3e-4
     """Learning rate of the architecture parameters."""
 
     samples: int = Field(0, ge=0, le=10_000)
@@ -53,6 +53,10 @@ class SearchSettings(LoopSettings):
         return train, train
 
 
+HOTTEST = 1_000_000
+"""The largest temperature: samples are as good as uniform long before."""
+
+
 class Temperature(BaseModel):
     """A setting of strategies that sample by a Gumbel-softmax."""
 
@@ -61,8 +65,11 @@ class Temperature(BaseModel):
 
     @model_validator(mode="after")
     def _cooling(self) -> Self:
-        if not self.temperature[0] >= self.temperature[1] > 0:
-            raise ValueError(f"temperature is {list(self.temperature)}, expected [start, end] with start >= end > 0")
+        start, end = self.temperature
+        if not HOTTEST >= start >= end > 0:
+            raise ValueError(
+                f"temperature is [{start}, {end}], expected [start, end] with {HOTTEST:,} >= start >= end > 0"
+            )
         return self
 
 

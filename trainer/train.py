@@ -25,9 +25,10 @@ from trainer.data.vectors import start_embedding
 from trainer.data.vocabulary import Vocabulary
 from trainer.data.vqa import loader, sampler_of
 from trainer.evaluation.evaluate import mean_soft_accuracy
+from trainer.memory import refuse_too_large
 from trainer.module import VQAModule
 from trainer.processes import Processes
-from trainer.settings import WARMUP, LoopSettings
+from trainer.settings import WARMUP, Epochs, LoopSettings
 
 
 class TrainSettings(LoopSettings):
@@ -35,9 +36,9 @@ class TrainSettings(LoopSettings):
 
     warmup: str | None = Field("3 epochs", pattern=f"^{WARMUP}$")
     """How the learning rate rises at the start, see :class:`~trainer.settings.LoopSettings`."""
-    decay_epochs: tuple[int, ...] = (10, 12)
+    decay_epochs: tuple[Epochs, ...] = (10, 12)
     """Epochs after each of which the learning rate is multiplied by `decay`."""
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(None, gt=0, le=1_000_000)
     """Largest norm of the gradient of all weights. Null means that it is not clipped."""
 
 
@@ -70,9 +71,11 @@ def train(
         The checkpoint of the last epoch.
 
     Raises:
-        InputError: The folder holds another run, a batch cannot be divided, or a loss is not finite.
+        InputError: The folder holds another run, a batch cannot be divided, the network is larger than the memory, or a
+            loss is not finite.
     """
     architecture = architecture.for_data(data.sizes)
+    refuse_too_large(architecture.parameters(), "the network")
     run = {"space": architecture.space.model_dump(mode="json"), "choices": architecture.choices}
     run["train"] = settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
     processes = Processes.of_torchrun()

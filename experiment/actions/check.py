@@ -13,6 +13,7 @@ from rich.text import Text
 from experiment.results.accuracy import VARIANTS
 from experiment.settings import read_settings
 from model_space.errors import InputError
+from model_space.sizes import DataSizes
 from trainer.data.answers import normalise
 from trainer.data.inspection.inspect import inspect_data
 from trainer.data.inspection.report import Finding, Report, SplitReport
@@ -20,6 +21,7 @@ from trainer.data.settings import DataSettings
 from trainer.data.splits import make_data
 from trainer.data.vectors import check_width
 from trainer.data.vocabulary import FIRST_WORDS, Vocabulary, tokenise
+from trainer.memory import refuse_too_large
 
 WELL, WORTH_A_LOOK, STOPS = 0, 1, 2
 """Exit codes."""
@@ -60,6 +62,12 @@ def run(console: Console, settings: Path) -> int:
             check_width(report.word_vectors, read.network.embedding_dim)
         except InputError as error:
             report.findings.append(Finding("train", str(error), stops=True, count=1))
+    if sizes := sizes_of(report):
+        try:
+            space = read.space_for(sizes)
+            refuse_too_large(space.parameters(), "the supernet" if space.candidates() else "the network")
+        except InputError as error:
+            report.findings.append(Finding("all", str(error), stops=True, count=1))
     console.print(splits_table(report.splits), soft_wrap=False)
     if report.vocabulary:
         console.print(words_table(report, report.vocabulary, data.max_tokens), soft_wrap=False)
@@ -71,6 +79,15 @@ def run(console: Console, settings: Path) -> int:
     if report.stops:
         return STOPS
     return WORTH_A_LOOK if report.findings else WELL
+
+
+def sizes_of(report: Report) -> DataSizes | None:
+    """Returns the sizes that a network for the data has, if what decides them can be read."""
+    widths = [image.feature_size for split in report.splits for image in split.images.values()]
+    if not report.vocabulary or not widths:
+        return None
+    words, answers = len(report.vocabulary.words), len(report.vocabulary.answers)
+    return DataSizes(feature_size=widths[0], vocabulary_size=words, answers=answers)
 
 
 def splits_table(splits: Collection[SplitReport]) -> Table:

@@ -9,9 +9,10 @@ Only the operation of a block is searched. MCAN is one point of the space: it re
 the encoder, and self-attention, guided attention and feed-forward in the decoder.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from nni.nas.nn.pytorch import LayerChoice
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
@@ -27,6 +28,9 @@ from model_space.operations import (
 )
 from model_space.sizes import Count, OperationSizes, Width
 
+MOST = 1_000
+"""The largest number of blocks in all cells."""
+
 
 class EncoderDecoderSettings(BackboneSettings):
     """Parameters of the space. The defaults are those of MMnasNet."""
@@ -40,6 +44,13 @@ class EncoderDecoderSettings(BackboneSettings):
     """How often the encoder and the decoder are repeated."""
     relation_size: Width = 64
     """Width of the embedded geometry between two regions."""
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        blocks = self.cells * (self.encoder_blocks + self.decoder_blocks)
+        if blocks > MOST:
+            raise ValueError(f"{blocks:,} blocks in all cells: expected {MOST:,} at most; more take minutes to build")
+        return self
 
     def build(self, sizes: OperationSizes) -> "EncoderDecoder":
         """Returns the two chains of blocks."""

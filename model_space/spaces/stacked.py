@@ -36,11 +36,11 @@ With ``relation_size``, the operations of the image have one more candidate, the
 from collections.abc import Callable, Iterable
 from functools import reduce
 from itertools import combinations
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from nni.nas.nn.pytorch import InputChoice, LayerChoice
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from model_space.contracts import Backbone, BackboneSettings, Choices, Listing
@@ -100,6 +100,10 @@ def operations_of(stream: str, relation_size: int | None) -> dict[str, Callable[
     return OPERATIONS | {"relational_self_attention": relational_self_attention}
 
 
+MOST = 10_000
+"""The largest number of cells times the square of the number of nodes, as many as edges, more or less."""
+
+
 class StackedSettings(BackboneSettings):
     """Parameters of the space. The defaults are the sizes of NAS-VQA."""
 
@@ -110,11 +114,20 @@ class StackedSettings(BackboneSettings):
     cnn graph."""
     cells: Count = 3
     """Number of cells in the stack."""
-    nodes: int = Field(4, ge=1, le=100)
+    nodes: int = Field(4, ge=1, le=50)
     """Number of searched nodes in a cell."""
     relation_size: Width | None = None
     """Width of the embedded geometry between two regions. Null, as in NAS-VQA: the image has no relational
     self-attention."""
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.cells * self.nodes**2 > MOST:
+            raise ValueError(
+                f"cells is {self.cells} and nodes {self.nodes}: expected cells × nodes² to be {MOST:,} at most, since "
+                "more edges take minutes to build"
+            )
+        return self
 
     def build(self, sizes: OperationSizes) -> "Stacked":
         """Returns the stack of cells."""

@@ -1,9 +1,15 @@
 """Settings: what is wrong is said in one line, with file, line, key, value and the nearest known key."""
 
+import typing
+from collections.abc import Iterator
+
+import annotated_types
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from experiment.manager.configuration import read_configuration
-from experiment.settings import read_settings
+from experiment.settings import Settings, read_settings
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from tests.helpers.paths import STACKED
 from trainer.strategies import STRATEGIES
@@ -51,6 +57,14 @@ def test_the_defaults_of_the_search_are_the_sources():
             "  val: {questions: a.json, anotations: b.json, features: c}\n  max_tokens:",
             ["data.val.anotations", "did you mean 'annotations'"],
         ),
+        ("lr: 0.001", "lr: .inf", ["lr is inf", "finite number"]),
+        ("  epochs: ", "  epochs: 1000000", ["epochs is 1000000", "less than or equal to 100000"]),
+        ("nodes: ", "nodes: 1000000", ["space.nodes is 1000000", "less than or equal to 50"]),
+        (
+            "cells: 1, nodes: 3",
+            "cells: 99, nodes: 11",
+            ["cells is 99 and nodes 11", "expected cells × nodes² to be 10,000 at most"],
+        ),
         ("mix: quick", "mix: slow", ["data.digits.mix is 'slow'", "'quick' or 'hard'"]),
     ],
 )
@@ -68,6 +82,33 @@ def test_what_is_wrong_is_named(tmp_path, old, new, said):
         assert words in message
     line = changed[: changed.index(new.strip("\n"))].count("\n") + 1
     assert message.startswith(f"{file}, line {line}:") or "temperature" in message or "heads" in message
+
+
+def unbounded(annotation: object, metadata: list, name: str) -> Iterator[str]:
+    """The numbers of a type, or of the sections in it, that may be as large as one likes."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for key, field in annotation.model_fields.items():
+            yield from unbounded(field.annotation, field.metadata, f"{annotation.__name__}.{key}")
+    elif annotation in (int, float):
+        if not any(isinstance(each, annotated_types.Le | annotated_types.Lt) for each in metadata):
+            yield name
+    elif typing.get_origin(annotation) is typing.Annotated:
+        inner, *more = typing.get_args(annotation)
+        bounds = [bound for each in more for bound in getattr(each, "metadata", [each])]
+        yield from unbounded(inner, metadata + bounds, name)
+    elif typing.get_origin(annotation) is not typing.Literal:
+        for part in typing.get_args(annotation):
+            yield from unbounded(part, metadata, name)
+
+
+def test_every_number_has_an_upper_bound():
+    """A mistyped number is refused in a line before hours or all memory are spent on it."""
+    found = {*unbounded(Settings, [], ""), *unbounded(Architecture, [], "")}
+    # Temperatures have theirs in a rule of both; a score is read and shown, and nothing is made of it.
+    of_temperatures = {f"{name}Settings.temperature" for name in ("GumbelDarts", "SinglePath", "Snas")}
+    assert found == {*of_temperatures, "Architecture.score"}
+    with pytest.raises(ValidationError, match="1,000,000 >= start >= end > 0"):
+        SnasSettings(temperature=(float("inf"), 1.0))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
-from tests.helpers.tiny import tiny_space
+from tests.helpers.tiny import space_of, tiny_space
+from trainer import memory as memory_module
 from trainer.callbacks.checkpoint import load_checkpoint
 from trainer.callbacks.curve import read_curve
 from trainer.data.splits import load_data, load_split
 from trainer.evaluation.evaluate import answers, evaluate, mean_soft_accuracy
+from trainer.search import search
 from trainer.settings import LoopSettings
+from trainer.strategies.snas import SnasSettings
 from trainer.train import TrainSettings, load_trained, train
 
 FORMS = [StackedSettings(edges="one", nodes=2), StackedSettings(edges="all", nodes=2), MCANSettings(layers=1)]
@@ -138,3 +141,18 @@ def test_learning_rate_of_mcan():
     schedule = LoopSettings(warmup="30 steps", decay_epochs=[10, 12], decay=0.2)
     scales = [schedule.lr_scale(step, steps_per_epoch=10) for step in (0, 14, 29, 99, 100, 119, 120)]
     assert scales == pytest.approx([1 / 30, 0.5, 1, 1, 0.2, 0.2, 0.04])
+
+
+@pytest.mark.parametrize("memory", ["all_memory", None])
+def test_a_network_larger_than_the_memory_is_refused_before_it_is_built(tiny_data, tmp_path, monkeypatch, memory):
+    """So wide a network, a petabyte, would end in a trace or take the machine down; a large one is measured by it."""
+    hidden = 1_000_000
+    if memory:
+        hidden = 64
+        monkeypatch.setattr(memory_module, memory, lambda: 1e6)
+    architecture = Architecture(space=space_of(tiny_data, MCANSettings(layers=1), hidden=hidden), choices={})
+    with pytest.raises(InputError, match=r"^the network has [\d,]+ weights, which take .* GB: expected a smaller"):
+        train(tiny_data, architecture, TrainSettings(epochs=1, batch_size=8), tmp_path)
+    space = space_of(tiny_data, StackedSettings(cells=1, nodes=1), hidden=hidden)
+    with pytest.raises(InputError, match=r"^the supernet has [\d,]+ weights"):
+        search(tiny_data, space, SnasSettings(epochs=1, batch_size=8), tmp_path, lambda epoch: None)

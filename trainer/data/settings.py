@@ -71,9 +71,9 @@ class DataSettings(BaseModel):
     """The split on which each epoch's accuracy is measured."""
     test: SplitSettings | None = None
     """The split whose answers are written for the evaluation server."""
-    max_tokens: int = Field(14, ge=1)
+    max_tokens: int = Field(14, ge=1, le=10_000)
     """The number of words of a question that are read, the first ones."""
-    max_regions: int = Field(100, ge=1)
+    max_regions: int = Field(100, ge=1, le=100_000)
     """The number of regions of an image that are read, the first ones."""
     transposed: bool = False
     """Whether `x` in the .npz files is (regions, features); else it is (features, regions)."""
@@ -84,7 +84,7 @@ class DataSettings(BaseModel):
     trim: bool = True
     """Whether regions are padded to the longest row of their batch, in batches of similar numbers of regions; else they
     are padded to `max_regions`."""
-    min_answer_count: int = Field(9, ge=1)
+    min_answer_count: int = Field(9, ge=1, le=1_000_000_000)
     """An answer is in the vocabulary if at least so many training questions have it."""
     vocabulary: Path | None = None
     """JSON with the lists `words` and `answers`, for a published checkpoint; null: made of the training questions."""
@@ -92,7 +92,7 @@ class DataSettings(BaseModel):
     """mcan-vqa's `answer_dict.json`, whose answers are taken as they are; null: counted in the training questions."""
     word_vectors: str | None = None
     """A spaCy pipeline with vectors, or a folder made by `spacy init vectors`; null: learned from scratch."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=1_024)
     """The worker processes that read batches ahead, for features that are not packed; 0: the training reads them."""
     accuracy: AccuracyVariant = "official"
     """Which accuracy is reported, and which targets are learned: the official one, that of mcan-vqa's evaluator, or

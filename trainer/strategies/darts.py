@@ -113,7 +113,7 @@ class DartsSettings(BiLevelSettings):
     """Settings of a search by DARTS."""
 
     strategy: Literal["darts"] = "darts"
-    xi: float = Field(0.0, ge=0, allow_inf_nan=False)
+    xi: float = Field(0.0, ge=0, le=1_000, allow_inf_nan=False)
     """Size ξ of the step of the weights that the architecture's gradient looks ahead, down the gradient of the loss of
     a batch, which is a sum over its questions. 0 is first order. Above 0 it is second order: a step then costs five
     passes in place of two."""

@@ -122,9 +122,9 @@ class ProxylessSettings(BiLevelSettings):
     """Settings of a search by ProxylessNAS."""
 
     strategy: Literal["proxyless"] = "proxyless"
-    still_epochs: int = Field(0, ge=0)
+    still_epochs: int = Field(0, ge=0, le=100_000)
     """Number of epochs in which the weights alone are trained, before the architecture begins to move."""
-    architecture_every: int = Field(1, ge=1)
+    architecture_every: int = Field(1, ge=1, le=1_000_000)
     """Number of steps of the weights for one of the architecture."""
 
     def build(self) -> Proxyless:

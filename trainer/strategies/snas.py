@@ -258,7 +258,7 @@ class SnasSettings(Temperature, SearchSettings):
     strategy: Literal["snas"] = "snas"
     resource: Resource = "multiply_adds"
     """What the penalty counts: weights, multiply-adds, or seconds of each candidate as they are measured here."""
-    resource_weight: float = Field(0.0, ge=0, allow_inf_nan=False)
+    resource_weight: float = Field(0.0, ge=0, le=1_000_000, allow_inf_nan=False)
     """Weight η of the penalty: what the most expensive architecture adds to the loss of a question, and others in
     proportion. 0 is no penalty."""
 

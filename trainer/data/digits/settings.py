@@ -20,13 +20,13 @@ class DigitsSettings(BaseModel):
     """Where the data is, or is made."""
     mix: Literal["quick", "hard"] = "quick"
     """How often each form of question is asked: `quick` is learned in minutes, `hard` is for studies."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """The random seed of scenes, questions and answers."""
-    train_scenes: int = Field(8000, ge=1)
+    train_scenes: int = Field(8000, ge=1, le=1_000_000)
     """The number of scenes of the training split."""
-    val_scenes: int = Field(1800, ge=1)
+    val_scenes: int = Field(1800, ge=1, le=1_000_000)
     """The number of scenes of the validation split."""
-    test_scenes: int = Field(2400, ge=1)
+    test_scenes: int = Field(2400, ge=1, le=1_000_000)
     """The number of scenes of the test split."""
     questions_per_scene: int = Field(4, ge=1, le=999)
     """The number of questions about a scene, unless fewer can be asked."""
