@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,23 @@ def test_where_steps_are_slow_each_is_seen(tiny_data, tmp_path, monkeypatch, cap
     said = capsys.readouterr()
     for step in (1, 2, 3):  # fewer than are read together where steps are fast
         assert re.search(rf"\b{step}/3 [^\r\n]*loss=", said.out + said.err)
+
+
+def test_logs_are_no_reason_to_lose_a_run(tiny_data, tmp_path, capsys):
+    """TensorBoard's folder is deleted on the way, or cannot be made: the run goes on, and says so once."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    gone = tmp_path / "gone/tensorboard"
+    train(tiny_data, MCAN, settings(epochs=3), gone.parent, lambda epoch: epoch["epoch"] == 2 and shutil.rmtree(gone))
+    events = EventAccumulator(str(gone)).Reload()
+    assert [event.step for event in events.Scalars("epoch/loss")] == [12, 18]
+    assert "TensorBoard" not in capsys.readouterr().err
+
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/tensorboard").write_text("no folder")
+    train(tiny_data, MCAN, settings(epochs=3), tmp_path / "none")
+    assert capsys.readouterr().err.count("none/tensorboard: no more figures for TensorBoard: File exists") == 1
+    assert read_curve(tmp_path / "none") == read_curve(tmp_path / "gone")
 
 
 def test_what_is_seen_on_the_way(tiny_data, tmp_path, capsys):
