@@ -172,6 +172,11 @@ def main() -> None:
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # what the operating system says of a file that somebody named
+        if error.filename is None:
+            raise
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except SearchFailed as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ can be stopped there, and the other way round.
 """
 
 import importlib.util
+import shutil
 import signal
 import sqlite3
 import time
@@ -25,6 +26,10 @@ from experiment.manager.configuration import Configuration
 from experiment.manager.errors import SearchFailed
 from experiment.manager.process import find_manager, free_port, manager_log, manager_status, portal
 from model_space.errors import InputError
+from model_space.files import check_writable
+
+ROOM = 50_000_000
+"""The bytes of the disk that have to be free where an experiment starts."""
 
 
 def start(configuration: Configuration, port: int | None = None) -> Path:
@@ -98,11 +103,12 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
     experiment = NNIExperiment(config, id)
     nni_private.set_action(experiment, action)
     folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
+    _check_room(folder)
     loopback.enable()
     silence_stdout()
     nni_private.set_wait_for_manager(partial(_wait_for_manager, folder))
     home = Path.home() / "nni-experiments"  # where NNI keeps its list of experiments
-    home.mkdir(exist_ok=True)
+    check_writable(home / ".experiment")
     # One at a time: where two managers start on one port, NNI gives the experiment of the second to the first.
     with FileLock(home / ".starting"):
         chosen = free_port(port)
@@ -114,6 +120,17 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
                 raise SearchFailed(f"NNI's manager did not start: {error} (log: {manager_log(folder)})") from error
             raise
     return folder
+
+
+def _check_room(folder: Path) -> None:
+    """Checks that an experiment can be kept in a folder: NNI's manager would end without a word on a full disk."""
+    check_writable(folder / "db" / "nni.sqlite")
+    free = shutil.disk_usage(folder).free
+    if free < ROOM:
+        raise InputError(
+            f"{folder.parent}: {free / 1e6:.0f} MB are free on its disk; NNI's records and the checkpoints need "
+            f"{ROOM / 1e6:.0f} MB at least: make room, or name another experimentWorkingDirectory"
+        )
 
 
 def _wait_for_manager(folder: Path, port: int, url_prefix: str | None = None) -> None:

@@ -30,7 +30,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 reason = "the disk is full"  # torch says so by a RuntimeError of its zip writer
                 if isinstance(error, OSError) and error.errno != errno.ENOSPC:
                     reason = error.strerror or str(error)
-                raise InputError(f"{path}: checkpoint not written: {reason}; an earlier one is still whole") from error
+                kept = "; the earlier one is still whole" if path.exists() else ""
+                raise InputError(f"{path}: checkpoint not written: {reason}{kept}") from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
