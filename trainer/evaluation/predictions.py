@@ -7,6 +7,7 @@ test split, 447,793 questions and 3,129 answers, is 2.8 GB, which are written an
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from trainer.evaluation.evaluate import BATCH, move
 from trainer.module import answer_logits
 
 SUFFIX = ".safetensors"
+CHECKSUM = "crc32"
+"""What the metadata call the checksum of all that the file holds."""
+ROWS = 4096
+"""The questions whose probabilities are read together for the checksum."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,14 @@ class SavedPredictions:
 
     @classmethod
     def load(cls, path: Path) -> "SavedPredictions":
-        """Maps a file of predictions.
+        """Maps a file of predictions, and reads all of it once for its checksum.
 
         Raises:
-            InputError: There is no such file, or it is no file of predictions.
+            InputError: There is no such file, it is no file of predictions, or it is not what was written.
         """
         with open_safetensors(path, "predictions") as file:
-            answers = parse_json(
-                (file.metadata() or {}).get("answers", "null"), str(path), "the answers of predictions"
-            )
+            metadata = file.metadata() or {}
+            answers = parse_json(metadata.get("answers", "null"), str(path), "the answers of predictions")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
         if not isinstance(answers, list) or tensors.keys() != {"question_ids", "probabilities"}:
             raise InputError(f"{path}: not a file of predictions: it holds {', '.join(sorted(tensors))}")
@@ -57,6 +61,9 @@ class SavedPredictions:
                 f"{path}: probabilities are {probabilities.dtype} {tuple(probabilities.shape)}, expected float16 "
                 f"({len(ids)}, {len(answers)}) for its questions and answers"
             )
+        expected, found = metadata.get(CHECKSUM), checksum(answers, ids.numpy(), probabilities.numpy())
+        if expected not in (None, found):  # none in a file of an earlier version
+            raise InputError(f"{path}: damaged: its CRC-32 is {found}, expected {expected}; save the predictions anew")
         return cls(path, tuple(answers), ids.numpy(), probabilities)
 
     def rows(self, question_ids: Sequence[int]) -> np.ndarray:
@@ -77,6 +84,14 @@ class SavedPredictions:
         return rows
 
 
+def checksum(answers: Sequence[str], question_ids: np.ndarray, probabilities: np.ndarray) -> str:
+    """Returns the CRC-32 of what a file of predictions holds."""
+    crc = zlib.crc32(np.ascontiguousarray(question_ids).data, zlib.crc32(json.dumps(answers).encode()))
+    for start in range(0, len(probabilities), ROWS):
+        crc = zlib.crc32(np.ascontiguousarray(probabilities[start : start + ROWS]).data, crc)
+    return f"{crc:08x}"
+
+
 @contextmanager
 def saving(path: Path, question_ids: Sequence[int], answers: Sequence[str]) -> Iterator[np.ndarray]:
     """Gives a float16 matrix (Q, A) to fill with probabilities, which is the file ``path`` once the block is left.
@@ -88,7 +103,8 @@ def saving(path: Path, question_ids: Sequence[int], answers: Sequence[str]) -> I
     """
     shape = len(question_ids), len(answers)
     arrays = {"question_ids": ("int64", shape[:1]), "probabilities": ("float16", shape)}
-    begin = header(arrays, {"answers": json.dumps(answers)}) + np.asarray(question_ids, "<i8").tobytes()
+    ids, about = np.asarray(question_ids, "<i8"), {"answers": json.dumps(answers), CHECKSUM: 8 * "?"}
+    begin = header(arrays, about) + ids.tobytes()
     with write_whole(path) as partial:
         with open(partial, "wb") as file:
             file.write(begin)
@@ -96,7 +112,10 @@ def saving(path: Path, question_ids: Sequence[int], answers: Sequence[str]) -> I
             os.posix_fallocate(file.fileno(), 0, len(begin) + 2 * shape[0] * shape[1])
         matrix = np.memmap(partial, "<f2", "r+", len(begin), shape)
         yield matrix
+        about[CHECKSUM] = checksum(answers, ids, matrix)
         matrix.flush()
+        with open(partial, "r+b") as file:
+            file.write(header(arrays, about))
 
 
 @torch.inference_mode()

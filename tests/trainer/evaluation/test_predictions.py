@@ -106,6 +106,16 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_one_wrong_bit_is_found(tmp_path):
+    path = matrix(tmp_path / "p.safetensors", [30, 10, 20], ["first", "other"], [[0.3, 0], [0.1, 0], [0, 0.2]])
+    whole = path.read_bytes()
+    assert not SavedPredictions.load(path).probabilities[0, 1]
+    for place in (whole.index(b"other") + 1, *range(len(whole) - 36, len(whole))):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"p.safetensors: damaged: its CRC-32 is .*, expected"):
+            SavedPredictions.load(path)
+
+
 def test_what_is_no_file_of_predictions(checkpoints, settings, tmp_path):
     whole = matrix(tmp_path / "whole.safetensors", list(range(50)), ["a", "b"], 0.5)
     cut, other, shape = (tmp_path / f"{name}.safetensors" for name in ("cut", "other", "shape"))
