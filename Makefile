@@ -1,5 +1,6 @@
 # make search: the whole search on the embedded data. make test, make lint (style and types): for those who change it.
 # make study: what every strategy finds beside random search and MCAN; hours, and it resumes. make study SMALL=1: minutes.
+# make faults: kills at random moments and broken files by the thousand, counted; minutes.
 # make bench: what a step costs against its plain form; make bench SMALL=1: a quick look.
 PYTHON ?= python3
 
@@ -21,6 +22,9 @@ bench: .venv/installed
 study: .venv/installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.study $(if $(SMALL),--small)
 
+faults: .venv/installed-dev
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults $(if $(SMALL),--kills 10 --broken 100)
+
 .venv/installed: requirements.txt experiment/manager/loopback.py experiment/manager/loopback.js
 	@$(PYTHON) experiment/supported.py
 	$(PYTHON) -m venv .venv
@@ -33,4 +37,4 @@ study: .venv/installed
 	.venv/bin/pip install --quiet -r requirements-dev.txt
 	@touch $@
 
-.PHONY: search test lint bench study
+.PHONY: search test lint bench study faults

@@ -20,10 +20,11 @@ class InputError(ValueError):
 
 
 def one_line(error: Exception) -> str:
-    """Returns the type and the message of an error as one line.
+    """Returns the type and the message of an error as one line, of 200 letters at most.
 
     Example:
         >>> one_line(OSError("no\\nroom"))
         'OSError: no room'
     """
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return line if len(line) <= 200 else f"{line[:197]}..."

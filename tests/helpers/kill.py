@@ -97,7 +97,8 @@ def difference(first, second, path: str = "") -> str | None:
     return None if first == second else path
 
 
-def main(folder: Path, kills: int, seed: int) -> None:
+def killed(folder: Path, kills: int, seed: int) -> dict:
+    """How often runs were killed, and what differed in the end from runs that were not."""
     data = load_data(tiny(folder))
     draw = random.Random(seed)
     said = {"kills": 0, "within an epoch": 0, "runs": 0, "differences": []}
@@ -124,12 +125,12 @@ def main(folder: Path, kills: int, seed: int) -> None:
                     said["within an epoch"] += load_checkpoint(cut / CHECKPOINT)[Resume.KEY]["place"][1] > 0
             if status:
                 sys.exit(f"{kind}: a start ended with {os.waitstatus_to_exitcode(status)}")
-            if found := difference(whole, load_checkpoint(cut / CHECKPOINT)):
+            if (found := difference(whole, load_checkpoint(cut / CHECKPOINT))) is not None:
                 said["differences"].append(f"{cut}: {found}")
             if read_curve(cut) != read_curve(folder / kind):
                 said["differences"].append(f"{cut}: curve")
-    print(json.dumps(said))
+    return said
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    print(json.dumps(killed(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

@@ -6,10 +6,8 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,7 +21,6 @@ from nni.tools.nnictl.config_utils import Experiments
 
 from experiment.actions.export import best
 from experiment.manager import control, loopback, records
-from experiment.manager.configuration import read_configuration
 from experiment.manager.errors import SearchFailed
 from experiment.manager.follow import follow, last_error, reason
 from experiment.manager.process import find_manager, portal
@@ -31,11 +28,19 @@ from experiment.settings import Settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.stacked import StackedSettings
-from tests.helpers.fake_trial import EPOCHS
-from tests.helpers.fake_trial import search as fake_search
+from tests.helpers.experiments import (
+    check_trials,
+    choices,
+    fake,
+    processes,
+    start,
+    trial_process,
+    uninterrupted,
+    write_config,
+)
 from tests.helpers.paths import ROOT
 from tests.helpers.searching import search_settings
-from tests.helpers.tiny import tiny_network, tiny_space
+from tests.helpers.tiny import tiny_network
 from trainer.search import search
 
 NNICTL = Path(sys.executable).with_name("nnictl")
@@ -51,49 +56,6 @@ def home(tmp_path: Path, monkeypatch) -> Iterator[Path]:
     for process in left:
         process.kill()
     psutil.wait_procs(left)
-
-
-def processes(home: Path) -> list[psutil.Process]:
-    """All that was started with this home folder, and lives."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get("HOME") == str(home):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def choices(space: dict[str, list]) -> dict[str, dict]:
-    return {key: {"_type": "choice", "_value": values} for key, values in space.items()}
-
-
-def fake(**space: list) -> dict[str, dict]:
-    """A search space of the fake trial."""
-    return choices({"strategy": ["snas"], "pause": [0.2]} | space)
-
-
-def start(config_file: Path, port: int | None = None) -> Path:
-    """Starts the experiment of a configuration file; returns its folder."""
-    return control.start(read_configuration(config_file), port)
-
-
-def write_config(home: Path, **changes) -> Path:
-    """A configuration like config.yml, with the fake trial."""
-    space = tiny_space(StackedSettings(nodes=1, cells=1))
-    Architecture(space=space, choices=space.random_choices(seed=0)).save(home / "fake.json")
-    config = yaml.safe_load((ROOT / "config.yml").read_text())
-    config |= {
-        "trialCommand": f"python -m tests.helpers.fake_trial {home / 'fake.json'}",
-        "trialCodeDirectory": str(ROOT),
-        "tuner": {"codeDirectory": str(ROOT), "className": "experiment.manager.grid.Grid"},
-        "experimentWorkingDirectory": str(home / "runs"),
-        "maxTrialNumber": 4,
-    } | changes
-    file = home / "config.yml"
-    file.write_text(yaml.safe_dump(config))
-    return file
 
 
 def nnictl(*words: str) -> str:
@@ -127,15 +89,6 @@ def trial_of(folder: Path, seed: int, epochs: int = 0) -> records.Trial | None:
             return trial
 
 
-def uninterrupted(seed: int, home: Path) -> list[float]:
-    """The scores of a trial that nobody disturbs."""
-    curve = []
-    parameters = {"seed": seed, "pause": 0, "strategy": "snas"}
-    with tempfile.TemporaryDirectory() as folder:
-        fake_search(str(home / "fake.json"), parameters, Path(folder), lambda epoch: curve.append(epoch["accuracy"]))
-    return curve
-
-
 def kill(process: psutil.Process) -> None:
     process.kill()
     process.wait(10)
@@ -145,27 +98,6 @@ def listening(folder: Path) -> set[str]:
     """The addresses on which the manager and what it started listen."""
     family = [find_manager(folder), *find_manager(folder).children(recursive=True)]
     return {c.laddr.ip for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
-
-
-def check_trials(folder: Path, home: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
-    """Each seed was searched once, with the result and the curve of a trial that nobody disturbs."""
-    trials = records.read(folder).trials
-    assert sorted(trial.parameters["seed"] for trial in trials) == sorted(seeds)
-    for trial in trials:
-        curve = uninterrupted(trial.parameters["seed"], home)
-        assert (trial.state, trial.parameters) == ("SUCCEEDED", trial.record["parameters"])
-        assert [metric["default"] for metric in trial.curve] == curve
-        assert [metric["epoch"] for metric in trial.curve] == list(range(1, EPOCHS + 1))
-        assert trial.final["default"] == curve[-1]
-        assert Architecture.from_json(trial.final["architecture"], "here").score == curve[-1]
-    with closing(sqlite3.connect(folder / "db" / "nni.sqlite")) as database:
-        rows = database.execute("select trialJobId, type, sequence from MetricData").fetchall()
-    assert len(rows) == len(set(rows)) == len(seeds) * (EPOCHS + 1)  # nothing was reported twice
-
-
-def trial_process(trial: records.Trial) -> psutil.Process:
-    """The process that has the id of a trial in its environment."""
-    return next(p for p in processes(Path.home()) if p.environ().get("NNI_TRIAL_JOB_ID") == trial.id)
 
 
 def check_that_foreign_requests_are_refused(folder: Path, port: int) -> None:

@@ -100,6 +100,7 @@ def read_npz(file: Path | bytes, where: str | None = None, form: NpzForm = MCAN)
         # np.load would look for a pickle in a file that is no zip.
         content = file if isinstance(file, bytes) else file.read_bytes()
         with np.lib.npyio.NpzFile(io.BytesIO(content)) as archive:
+            _check_listing(content, len(archive.files))
             return [archive.get(f"{name}.npy") for name in ARRAYS]
 
     try:
@@ -223,6 +224,15 @@ def read_header(path: Path, form: NpzForm = MCAN) -> NpzHeader:
         return NpzHeader(0, 0, 0)
     feature_size, regions = of_regions
     return NpzHeader(regions, feature_size, 2 if dtype.kind == "f" and dtype.itemsize == 2 else 4)
+
+
+def _check_listing(content: bytes, listed: int) -> None:
+    """Checks that a zip lists as many members as it says it has: its listing has no checksum, and one that hides a
+    member would hide, for example, how large the image is."""
+    end = content.rfind(b"PK\x05\x06")
+    stated = int.from_bytes(content[end + 10 : end + 12], "little")
+    if listed != stated:
+        raise ValueError(f"{listed} members are listed, where there are {stated}")
 
 
 def _retried(read: Callable[[], T], times: int = 5) -> T:
