@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from nni.runtime.log import silence_stdout
 from experiment.manager import loopback, nni_private, records
 from experiment.manager.configuration import Configuration
 from experiment.manager.errors import SearchFailed
-from experiment.manager.process import find_manager, free_port, manager_log, manager_status, portal
+from experiment.manager.process import find_manager, free_port, left_of, manager_log, manager_status, portal
 from model_space.errors import InputError
 from model_space.files import check_writable
 
@@ -53,6 +53,8 @@ def resume(folder: Path, port: int | None = None) -> Path:
     are. It raises as :func:`start` does.
     """
     config = _recorded_config(folder)
+    # A tuner of before would take its manager's place at the new one, and NNI would stop there.
+    _kill(left_of(folder))
     _repeat_failed(folder)
     return _launch(config, port, action="resume", id=folder.name)
 
@@ -76,8 +78,14 @@ def stop(folder: Path, patience: float = 60) -> None:
         return
     _, alive = psutil.wait_procs(family[:1], timeout=patience)
     _, orphans = psutil.wait_procs(family[1:], timeout=2)
-    for process in alive + orphans:
-        process.kill()
+    _kill(alive + orphans)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
 
 
 @contextmanager

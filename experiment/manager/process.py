@@ -4,6 +4,7 @@ An experiment is named by its folder, ``<working directory>/<id>``.
 """
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,18 @@ def find_manager(folder: Path) -> psutil.Process | None:
         if words and experiment.resolve() == folder.resolve():
             return process
     return None
+
+
+def left_of(folder: Path) -> list[psutil.Process]:
+    """Returns the tuner and the trials of an experiment, which live on for seconds when their manager is killed."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            environment = process.environ()
+            log = environment.get("NNI_LOG_DIRECTORY")  # the tuner's
+            if environment.get("NNI_EXP_ID") == folder.name or (log and Path(log).parent.resolve() == folder.resolve()):
+                found.append(process)
+    return found
 
 
 def argument_of(words: list[str], name: str) -> str:

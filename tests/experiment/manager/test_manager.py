@@ -23,7 +23,7 @@ from experiment.actions.export import best
 from experiment.manager import control, loopback, records
 from experiment.manager.errors import SearchFailed
 from experiment.manager.follow import follow, last_error, reason
-from experiment.manager.process import find_manager, portal
+from experiment.manager.process import find_manager, left_of, portal
 from experiment.settings import Settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -194,6 +194,19 @@ def test_kill(home: Path):
     assert not any(trial.failed for trial in last.trials)
     control.stop(folder)
     check_trials(folder, home, seeds=(0, 1, 2, 3))
+
+
+def test_resumed_at_once(home: Path):
+    """A manager is killed while its tuner starts, and resumed before the tuner has taken note of it."""
+    folder = start(write_config(home, searchSpace=fake(seed=[0, 1])))
+    for _ in range(3):
+        kill(find_manager(folder))
+        control.stop(folder)
+        control.resume(folder)
+        wait_for(lambda: left_of(folder))
+    list(follow(folder))
+    control.stop(folder)
+    check_trials(folder, home)
 
 
 def test_all_trials_fail(home: Path):
