@@ -55,7 +55,7 @@ def resume(folder: Path, port: int | None = None) -> Path:
     config = _recorded_config(folder)
     # A tuner of before would take its manager's place at the new one, and NNI would stop there.
     _kill(left_of(folder))
-    _repeat_failed(folder)
+    _repeat(folder)
     return _launch(config, port, action="resume", id=folder.name)
 
 
@@ -162,10 +162,15 @@ def _recorded_config(folder: Path) -> ExperimentConfig:
     return config
 
 
-def _repeat_failed(folder: Path) -> None:
-    """Makes failed trials interrupted ones in NNI's records, so that they are run again under their id."""
-    failed = [trial for trial in records.read(folder).trials if trial.failed and not trial.cancelled]
+def _repeat(folder: Path) -> None:
+    """Makes failed trials waiting ones in NNI's records, so that they are run again under their id.
+
+    Also those that NNI had taken up again, and whose manager was killed before they ran: it would leave them for ever.
+    """
+    failed = {trial.id for trial in records.read(folder).trials if trial.failed and not trial.cancelled}
     now = int(time.time() * 1000)
     with closing(sqlite3.connect(folder / "db" / "nni.sqlite")) as database, database:
+        last = dict(database.execute("select trialJobId, event from TrialJobEvent order by rowid"))
+        taken_up = {trial for trial, event in last.items() if event == "ADD_RESUMED"}
         sql = "insert into TrialJobEvent (timestamp, trialJobId, event) values (?, ?, 'WAITING')"
-        database.executemany(sql, [(now, trial.id) for trial in failed])
+        database.executemany(sql, [(now, trial) for trial in sorted(failed | taken_up)])

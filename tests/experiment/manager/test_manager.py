@@ -197,9 +197,10 @@ def test_kill(home: Path):
 
 
 def test_resumed_at_once(home: Path):
-    """A manager is killed while its tuner starts, and resumed before the tuner has taken note of it."""
+    """A manager is killed again and again before it has done much, and resumed at once."""
     folder = start(write_config(home, searchSpace=fake(seed=[0, 1])))
-    for _ in range(3):
+    wait_for(lambda: trial_of(folder, seed=1))
+    for _ in range(3):  # from the second on, NNI has taken the trials up again, and run none
         kill(find_manager(folder))
         control.stop(folder)
         control.resume(folder)
