@@ -307,11 +307,16 @@ def known(home: Path) -> list[Path]:
     return found
 
 
-def test_port_in_use(home: Path):
+def test_port_in_use(home: Path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} is in use"):
             start(write_config(home), port)
+        with monkeypatch.context() as patch:  # taken by somebody between looking and listening
+            patch.setattr(control, "free_port", lambda _: port)
+            with pytest.raises(SearchFailed, match=f"did not start: Port {port} is not idle") as error:
+                start(write_config(home), port)
+        assert "\n" not in str(error.value) and not processes(home)
     with pytest.raises(InputError, match="port 70000 cannot be used"):
         start(write_config(home), 70000)
     assert not processes(home)
