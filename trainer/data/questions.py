@@ -156,7 +156,7 @@ def complete(entries: list, kind: str) -> None:
         answers = entry.get("answers", entry.get("answer"))
         if isinstance(answers, str | int):
             answers = [answers]
-        if isinstance(answers, list) and any(isinstance(each, str | int) for each in answers):
+        if isinstance(answers, list) and answers and not isinstance(answers[0], dict):
             texts = [str(each) if type(each) is int else each for each in answers]
             answers = [shared.setdefault(each, {"answer": each}) if isinstance(each, str) else each for each in texts]
         entry["answers"] = answers

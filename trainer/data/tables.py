@@ -27,7 +27,8 @@ COLUMNS = {
 }
 """The other columns that are read, by kind of entry."""
 NUMBERS = 10**8
-"""Rows without a number of their own get that of the row, behind one of the file's name: others are kept apart."""
+"""Rows without a number of their own get that of the row, behind one of the names of file and folder, which keeps the
+questions of two files apart."""
 
 
 def is_table(path: Path) -> bool:
@@ -51,7 +52,8 @@ def read_table(path: Path, kind: str) -> list[dict[str, Any]]:
         InputError: If the file is missing or broken, or has no column of images, questions or answers.
     """
     entries = []
-    first = zlib.crc32(path.name.encode()) * NUMBERS
+    place = "/".join(path.absolute().parts[-2:])
+    first = zlib.crc32(place.encode("utf-8", "surrogateescape")) * NUMBERS
     for number, (where, row) in enumerate(_rows(path), start=1):
         image = _one_of(row, IMAGE, path, where)
         if isinstance(image, dict):  # a picture, as it lies in Parquet
