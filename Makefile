@@ -23,7 +23,7 @@ study: .venv/installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.study $(if $(SMALL),--small)
 
 faults: .venv/installed-dev
-	OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults $(if $(SMALL),--kills 10 --broken 100)
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.helpers.faults $(if $(SMALL),--kills 10 --broken 100)
 
 .venv/installed: requirements.txt experiment/manager/loopback.py experiment/manager/loopback.js
 	@$(PYTHON) experiment/supported.py

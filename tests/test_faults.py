@@ -2,12 +2,12 @@
 
 import re
 
-from tests import faults
+from tests.helpers import faults
 from tests.helpers.running import run
 
 
 def test_nothing_is_lost():
-    said = run("-m", "tests.faults", "--kills", 10, "--broken", 100, "--seed", 1)
+    said = run("-m", "tests.helpers.faults", "--kills", 10, "--broken", 100, "--seed", 1)
     counts = [tuple(map(int, row)) for row in re.findall(r"\| +(\d+) \| +(\d+) \| +(\d+) \|", said)]
     assert len(counts) == 14 and sum(tried for tried, *_ in counts) >= 1010
     assert all(tried == survived and not lost for tried, survived, lost in counts)

@@ -1,7 +1,7 @@
 """Faults by the hundred: processes killed at random moments, and files that are broken at random places.
 
     make faults                                   # minutes; prints the seed, and what was tried, survived and lost
-    python -m tests.faults --kills 8 --broken 20  # a quick look
+    python -m tests.helpers.faults --kills 8 --broken 20  # a quick look
 
 A run that is killed has to go on and end with the bytes of one that was not. A broken file has to be refused in one
 line, or, where it can still be read, to be taken; where a checksum tells, what is taken has to be what was written.
