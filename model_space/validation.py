@@ -62,6 +62,8 @@ def explained(error: pydantic.ValidationError, model: type[BaseModel], content: 
     if kind in ("model_type", "model_attributes_type"):
         return keys, f"{name} is {shown(value)}: must be a section with keys"
     message = first["msg"].removeprefix("Input ").replace("should", "must")
+    if kind in ("less_than", "less_than_equal") and max(first["ctx"].values()) > 1:
+        message += "; a larger number is taken for a mistyped one, since it cannot be built or run"
     return keys, f"{name} is {shown(value)}: {message}"
 
 

@@ -57,9 +57,15 @@ def test_the_defaults_of_the_search_are_the_sources():
             "  val: {questions: a.json, anotations: b.json, features: c}\n  max_tokens:",
             ["data.val.anotations", "did you mean 'annotations'"],
         ),
+        ("dropout: 0.0", "dropout: 1.5", ["network.dropout is 1.5", "must be less than 1"]),
+        (
+            "hidden: ",
+            "hidden: '90000000' # ",
+            ["network.hidden is '90000000'", "a larger number is taken for a mistyped"],
+        ),
         ("lr: 0.001", "lr: .inf", ["lr is inf", "finite number"]),
         ("  epochs: ", "  epochs: 1000000", ["epochs is 1000000", "less than or equal to 100000"]),
-        ("nodes: ", "nodes: 1000000", ["space.nodes is 1000000", "less than or equal to 50"]),
+        ("nodes: ", "nodes: 1000000", ["space.nodes is 1000000", "less than or equal to 50; a larger"]),
         (
             "cells: 1, nodes: 3",
             "cells: 99, nodes: 11",
