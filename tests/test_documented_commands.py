@@ -28,7 +28,7 @@ ELSEWHERE = {
     r"make |.*python -m pytest|pip install|python -m spacy": "what sets up and tests, and downloads",
     r".*python -m (benchmarks|tests)\.": "hours; tests/test_study.py, test_tabular.py and others run them small",
     r"nnictl ": "tests/experiment/manager/test_manager.py",
-    r"torchrun ": "four processes; tests/trainer/test_training_loop.py and test_processes.py",
+    r"torchrun ": "four processes; tests/trainer/test_training_loop.py has two",
     r"tensorboard ": "a server; what it reads is read by tests/trainer/test_training_loop.py",
     r"python - ": "docs/own_data.md; tests/test_docs.py runs all of it",
     r".*(mine|YOUR)\.yml": "docs/own_data.md; tests/test_docs.py runs all of it",

@@ -14,7 +14,7 @@ def test_nothing_is_lost():
 
 
 def test_what_is_lost_is_counted(tmp_path, monkeypatch):
-    """A reader that takes what it should not, breaks or hangs is found."""
+    """A reader that takes what it should not, or breaks, is found."""
     monkeypatch.setattr(faults.tempfile, "gettempdir", lambda: str(tmp_path))
     file = tmp_path / "file"
     file.write_bytes(bytes(range(100)))

@@ -29,7 +29,9 @@ def disk(tmp_path) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        pytest.skip("only the system's administrator may mount a small disk")
+        pytest.skip(
+            "the small disk is a tmpfs, which only the system's administrator may mount: run as root to test it"
+        )
     yield folder
     subprocess.run(["umount", folder], check=True)
 
@@ -67,27 +69,30 @@ def test_a_training_on_a_full_disk_ends_in_a_line_and_resumes_when_there_is_room
         train(tiny_data, architecture, settings, disk / "new")
 
 
-def test_an_experiment_does_not_start_on_a_full_disk(tmp_path, disk, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+def refuses_to_start(config: Path, working_directory: Path, message: str) -> None:
+    """An experiment that keeps its records there is refused in one line."""
     content = yaml.safe_load((ROOT / "config.yml").read_text())
     content |= {"trialCodeDirectory": str(ROOT), "tuner": {"name": "Random"}}
     content["trialCommand"] = "python -m experiment.manager.trial settings/digits.yml"
-    config = tmp_path / "config.yml"
+    config.write_text(yaml.safe_dump(content | {"experimentWorkingDirectory": str(working_directory)}))
+    with pytest.raises(InputError, match=message) as error:
+        control.start(read_configuration(config))
+    assert "\n" not in str(error.value)
 
-    def refused(message, **changes):
-        config.write_text(yaml.safe_dump(content | changes))
-        with pytest.raises(InputError, match=message) as error:
-            control.start(read_configuration(config))
-        assert "\n" not in str(error.value)
 
-    refused("disk: 2 MB are free on its disk; .* make room", experimentWorkingDirectory=str(disk))
+def test_an_experiment_does_not_start_on_a_full_disk(tmp_path, disk, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    refuses_to_start(tmp_path / "config.yml", disk, "disk: 2 MB are free on its disk; .* make room")
     filled(disk)
-    refused("nni.sqlite: cannot be written: No space left|disk: 0 MB are free", experimentWorkingDirectory=str(disk))
+    message = "nni.sqlite: cannot be written: No space left|disk: 0 MB are free"
+    refuses_to_start(tmp_path / "config.yml", disk, message)
+
+
+def test_an_experiment_does_not_start_without_a_home(tmp_path, monkeypatch):
     (tmp_path / "home").write_text("no folder")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    refused(
-        "home/nni-experiments/.*: cannot be written: Not a directory", experimentWorkingDirectory=str(tmp_path / "runs")
-    )
+    message = "home/nni-experiments/.*: cannot be written: Not a directory"
+    refuses_to_start(tmp_path / "config.yml", tmp_path / "runs", message)
 
 
 @pytest.mark.parametrize(

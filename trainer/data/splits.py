@@ -7,7 +7,7 @@ from itertools import chain
 from model_space.errors import InputError
 from model_space.sizes import DataSizes
 from trainer.data.digits.generate import generate
-from trainer.data.questions import UNTYPED, one_release, read_annotations, read_questions
+from trainer.data.questions import UNTYPED, one_release, people_mistakes, read_annotations, read_questions
 from trainer.data.settings import DataSettings, SplitSettings
 from trainer.data.vectors import WordVectors, word_vectors
 from trainer.data.vocabulary import Vocabulary, frequent_answers, read_answers, words_of
@@ -99,6 +99,11 @@ def load_split(
     Raises:
         InputError: If a file is missing or wrong.
     """
+    entries = entries or Entries.read(split.questions, split.annotations)
+    for mistake in people_mistakes(
+        entries.annotations or (), settings.accuracy, split in (settings.val, settings.test)
+    ):
+        raise InputError(f"{split.annotations}: {mistake}")
     return VQADataset(
         split.questions,
         split.annotations,

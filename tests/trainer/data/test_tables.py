@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model_space.errors import InputError
+from trainer.data.inspection.inspect import inspect_data
 from trainer.data.packing.pack import pack
 from trainer.data.questions import UNTYPED, read_annotations, read_questions
 from trainer.data.settings import DataSettings
@@ -70,7 +71,7 @@ def write_features(folder, **changes):
 
 def data_of(table, features, **changes) -> DataSettings:
     split = {"questions": table, "features": features}
-    return DataSettings(train=split, val=split, min_answer_count=1, **{"accuracy": "agreement"} | changes)
+    return DataSettings(**{"train": split, "val": split, "min_answer_count": 1, "accuracy": "agreement"} | changes)
 
 
 def refused(message, function, *arguments):
@@ -210,16 +211,29 @@ def test_one_to_any_number_of_answers(tmp_path):
         ids[2]: 0,
         ids[3]: pytest.approx(100 / 12 / 0.3),
     }
+    other_val = {"questions": write_csv(tmp_path / "val.csv"), "features": features}
     refused(
         "mine.csv: question .*: 12 answers, expected those of 10 people, or the setting data.accuracy: agreement",
         load_data,
-        data_of(table, features, accuracy="official"),
+        data_of(table, features, accuracy="official", val=other_val),
     )
     refused(
         "question .* has 1 answers: the accuracy 'official' is that of 10; .* agreement",
         Evaluator,
         data.val.annotations,
     )
+
+
+def test_few_answers_are_refused_before_a_training_that_could_not_be_evaluated(tmp_path):
+    """Visual Genome, which has no types, may be trained on with one answer; nothing can be measured by it."""
+    table, features = write_csv(tmp_path / "mine.csv", ROWS[:3]), write_features(tmp_path / "features")
+    message = "question .*: 1 answers, expected those of 10 people, or the setting data.accuracy: agreement"
+    settings = data_of(table, features, accuracy="official")
+    refused(f"mine.csv: {message}", load_data, settings)
+    found = [
+        (each.split, each.stops) for each in inspect_data(settings).findings if "people, or the setting" in each.what
+    ]
+    assert found == [("val", True)]
 
 
 def test_agreement_of_ten_people_leaves_nobody_out():

@@ -102,17 +102,17 @@ def open_features(
     places: dict[ImageId, tuple[int, int]] = {}  # image id → the index of its source, and its position there
     opened: list[Path] = []
     for path in map(readable, paths):
-        source, positions = _open_source(path, first_questions, max_regions, form)
+        source, found = _open_source(path, first_questions, max_regions, form)
         if source is None:
             continue
-        if twice := [image_id for image_id in positions if image_id in places]:
+        if twice := [image_id for image_id in found if image_id in places]:
             other = opened[places[twice[0]][0]]
             raise InputError(f"{path}: features of image {twice[0]} are also in {other}: expected them once")
         if sources and source.feature_size != sources[0].feature_size:
             raise InputError(
                 f"{path}: features are {source.feature_size} wide, those of {opened[0]} are {sources[0].feature_size}"
             )
-        places |= {image_id: (len(sources), position) for image_id, position in positions.items()}
+        places |= {image_id: (len(sources), position) for image_id, position in found.items()}
         sources.append(source)
         opened.append(path)
     if missing := [image_id for image_id in first_questions if image_id not in places]:

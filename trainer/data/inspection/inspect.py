@@ -71,7 +71,7 @@ def _read_entries(split: SplitReport, accuracy: AccuracyVariant, findings: Findi
                 findings.add(split.name, mistake.what, f"{path.name}: {mistake.where}", mistake.count or 1)
             usable = [entry for entry in entries if has_fields(entry, fields)]
             if kind == "annotations":
-                for mistake in people_mistakes(usable, accuracy):
+                for mistake in people_mistakes(usable, accuracy, evaluated=not split.name.startswith("train")):
                     findings.add(split.name, mistake.what, f"{path.name}: {mistake.where}")
             whole = whole and len(usable) == len(entries)
             setattr(split, kind, usable)
