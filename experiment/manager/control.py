@@ -111,7 +111,7 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
     experiment = NNIExperiment(config, id)
     nni_private.set_action(experiment, action)
     folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
-    _check_room(folder)
+    _check_room(folder.parent)
     loopback.enable()
     silence_stdout()
     nni_private.set_wait_for_manager(partial(_wait_for_manager, folder))
@@ -130,13 +130,13 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
     return folder
 
 
-def _check_room(folder: Path) -> None:
-    """Checks that an experiment can be kept in a folder: NNI's manager would end without a word on a full disk."""
-    check_writable(folder / "db" / "nni.sqlite")
-    free = shutil.disk_usage(folder).free
+def _check_room(working_directory: Path) -> None:
+    """Checks that experiments can be kept in a folder: NNI's manager would end without a word on a full disk."""
+    check_writable(working_directory / "nni.sqlite")
+    free = shutil.disk_usage(working_directory).free
     if free < ROOM:
         raise InputError(
-            f"{folder.parent}: {free / 1e6:.0f} MB are free on its disk; NNI's records and the checkpoints need "
+            f"{working_directory}: {free / 1e6:.0f} MB are free on its disk; NNI's records and the checkpoints need "
             f"{ROOM / 1e6:.0f} MB at least: make room, or name another experimentWorkingDirectory"
         )
 

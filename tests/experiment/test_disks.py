@@ -77,7 +77,7 @@ def refuses_to_start(config: Path, working_directory: Path, message: str) -> Non
     config.write_text(yaml.safe_dump(content | {"experimentWorkingDirectory": str(working_directory)}))
     with pytest.raises(InputError, match=message) as error:
         control.start(read_configuration(config))
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and not [path for path in working_directory.glob("*") if path.is_dir()]
 
 
 def test_an_experiment_does_not_start_on_a_full_disk(tmp_path, disk, monkeypatch):
