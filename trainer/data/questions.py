@@ -16,7 +16,7 @@ from typing import Any
 from model_space.errors import InputError
 from model_space.files import read_json, read_text
 from trainer.data.answers import AccuracyVariant
-from trainer.data.features.names import ImageId, image_of, in_order
+from trainer.data.features.names import ImageId, image_of, in_order, number_of
 from trainer.data.tables import is_table, read_table
 
 ANSWER_TYPES = ("yes/no", "number", "other")
@@ -148,8 +148,8 @@ def complete(entries: list, kind: str) -> None:
     for entry in found:
         if isinstance(name := entry.get("image_id"), str):
             entry["image_id"] = image_of(name)
-        if isinstance(number := entry.get("question_id"), str) and number.isdecimal():
-            entry["question_id"] = int(number)
+        if isinstance(text := entry.get("question_id"), str) and (number := number_of(text)) is not None:
+            entry["question_id"] = number
     if kind == "questions":
         return
     for entry in found:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model_space.errors import InputError
+from trainer.data.features.names import image_of, positions
 from trainer.data.inspection.inspect import inspect_data
 from trainer.data.packing.pack import pack
 from trainer.data.questions import UNTYPED, read_annotations, read_questions
@@ -112,6 +113,11 @@ def test_numbers_of_rows_differ_from_file_to_file(tmp_path):
     assert len({each["question_id"] for table in tables for each in table}) == 3 * len(ROWS)
 
 
+def test_a_row_of_digits_that_no_number_holds_is_a_name():
+    assert [image_of(digits * "9") for digits in (18, 19, 5000)] == [10**18 - 1, 19 * "9", 5000 * "9"]
+    assert positions(["cat_" + 5000 * "9"]) == {"cat_" + 5000 * "9": 0}
+
+
 def test_vqa2_as_it_is_on_the_hub(tmp_path):
     """Columns of the Parquet files there: pictures beside the numbers of images, and answers with what people said."""
     from pyarrow import Table
@@ -158,6 +164,11 @@ def test_vqa2_as_it_is_on_the_hub(tmp_path):
             "mine.csv",
             b"image,question\n,what\n",
             r"questions\[0\]: image_id is missing, expected a whole number or a name",
+        ),
+        (
+            "mine.csv",
+            b"question_id,image,question\n%s,1,what\n" % (b"9" * 5000),
+            r"questions\[0\]: question_id is '999",
         ),
         ("mine.csv", b"image,question\n1,\xff\n", "cannot be read: UnicodeDecodeError"),
         ("mine.csv", b"question_id,image,question\nq1,1,what\n", r"questions\[0\]: question_id is 'q1'"),

@@ -14,8 +14,8 @@ COCO = re.compile(r"COCO_\w+_(\d{12})")
 """The names of the pictures of COCO, whose images VQA-v2 is about and knows by number."""
 UNREADABLE = "surrogateescape"
 """How Python has the bytes of a file's name that are no UTF-8."""
-LARGEST = 2**63 - 1
-"""The largest number that is one: a longer row of digits is a name."""
+DIGITS = 18
+"""The most digits of a number, so that 64 bits hold it: a longer row of digits is a name."""
 
 
 def image_of(name: str) -> ImageId:
@@ -28,7 +28,12 @@ def image_of(name: str) -> ImageId:
     name = PICTURE.sub("", name)
     coco = COCO.fullmatch(PurePosixPath(name).name)
     number = coco[1] if coco else name
-    return int(number) if number.isdecimal() and int(number) <= LARGEST else name
+    return name if (found := number_of(number)) is None else found
+
+
+def number_of(text: str) -> int | None:
+    """Returns the number that a text is, or None."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else None
 
 
 def positions(image_ids: Sequence[ImageId]) -> dict[ImageId, int]:
@@ -53,8 +58,7 @@ def also_by_number(image_ids: Sequence[ImageId]) -> dict[int, int]:
 
 
 def _number_at_end(name: str) -> int | None:
-    end = name.rpartition("_")[2].partition(".")[0]
-    return int(end) if end.isdecimal() and int(end) <= LARGEST else None
+    return number_of(name.rpartition("_")[2].partition(".")[0])
 
 
 def key_of(image_id: ImageId) -> int:
