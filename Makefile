@@ -33,8 +33,9 @@ faults: .venv/installed-dev
 	.venv/bin/python -m experiment.manager.loopback
 	@touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-pictures-dev.txt
 	.venv/bin/pip install --quiet -r requirements-dev.txt
+	.venv/bin/pip install --quiet --no-deps --upgrade --target .venv/pictures -r requirements-pictures-dev.txt
 	@touch $@
 
 .PHONY: search test lint bench study faults

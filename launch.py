@@ -23,8 +23,6 @@ class Action:
     name: str
     options: tuple[str, ...] = ()
     """Names of the options that it takes."""
-    needs: tuple[str, ...] = ()
-    """Names of those of them that have to be given."""
     resumes: bool = False
     """Whether the same command resumes it after an interruption."""
     argument: dict[str, Any] = field(default_factory=dict)
@@ -59,10 +57,9 @@ ACTIONS = (
     ),
     Action(
         "answer",
-        ("settings", "architecture", "output", "image", "question", "picture"),
-        needs=("image", "question"),
+        ("settings", "architecture", "output", "image", "photo", "question", "picture"),
         argument={"type": Path, "metavar": "CHECKPOINT"}
-        | {"help": "the answer to --question about --image, and where it looks"},
+        | {"help": "what it answers to --question, and where it looks"},
     ),
     Action(
         "export_onnx",
@@ -76,7 +73,11 @@ ACTIONS = (
     Action(
         "pack",
         resumes=True,
-        argument={"type": Path, "metavar": "SETTINGS", "help": "features into one mapped file a folder"},
+        argument={
+            "type": Path,
+            "metavar": "SETTINGS",
+            "help": "features, or pictures', into one mapped file a folder",
+        },
     ),
     Action(
         "plan",
@@ -108,8 +109,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {"help": "of --test (runs/test.json), --answer (runs/answer.png), --multi-trial"},
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
-    "question": {"help": "with --answer"},
-    "picture": {"type": Path, "metavar": "PHOTO", "help": "with --answer: the photo to draw on"},
+    "photo": {"type": Path, "help": "with --answer: the image itself (data.pictures)"},
+    "question": {"help": "with --answer; else they are read from the terminal"},
+    "picture": {"type": Path, "metavar": "PHOTO", "help": "with --image: the photo to draw on"},
     "folder": {"type": Path, "help": "with --train: for checkpoints (runs/train/NAME)"},
 }
 
@@ -131,9 +133,6 @@ def parse() -> tuple[Action, list[Any], dict[str, Any]]:
             takers = [flag(action.name) for action in ACTIONS if name in action.options]
             takers = ["a search"] * (name in SEARCH.options) + takers
             parser.error(f"{flag(name)} goes with {' or '.join(takers)}")
-    if any(given[name] is None for name in chosen.needs):
-        needed = " and ".join(f"{flag(name)} {OPTIONS[name].get('metavar', name.upper())}" for name in chosen.needs)
-        parser.error(f"{flag(chosen.name)} needs {needed}")
     value = given.get(chosen.name)
     return chosen, [] if value in (None, True) else [value], {name: given[name] for name in chosen.options}
 

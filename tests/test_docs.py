@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from experiment.results.drawing import svg, text
 from model_space.architecture import Architecture
 from model_space.spaces import stacked
 from tests.helpers.paths import ROOT
+from tests.helpers.photos import need_packages, with_packages
 from tests.helpers.supernets import loss_of, supernet_of
 from tests.helpers.tiny import tiny_batch, tiny_space
 from trainer.supernet.choices import architecture_parameters, at_sample
@@ -82,23 +84,46 @@ def test_adding_a_strategy(tmp_path):
     assert entropy["entropy_darts"] < entropy["darts"] - 0.01
 
 
-def test_the_road_of_own_data(tmp_path):
-    """The commands of docs/own_data.md lead from a table of twenty questions to an answer, as they stand there."""
-    text = (ROOT / "docs/own_data.md").read_text()
+def run_road(document: str, folder: Path, change: dict[str, str], environment: dict[str, str]) -> list[str]:
+    """Runs the first block of commands of a document in a copy of the project, and compares how it ends with the block
+    that is said to be printed; gives all that is printed."""
+    text = (ROOT / document).read_text()
     commands, printed = re.search(r"```sh\n(.*?)```.*?```\n(.*?)```", text, re.DOTALL).groups()
+    for shown, real in change.items():
+        assert shown in commands
+        commands = commands.replace(shown, real)
     for room in ("model_space", "trainer", "experiment", "settings"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("launch.py", "config.yml"):
-        shutil.copy(ROOT / file, tmp_path)
+        shutil.copy(ROOT / file, folder)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = environment | {"PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        ["bash", "-eu", "-c", commands], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
+        ["bash", "-eu", "-c", commands], cwd=folder, env=environment, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "all is well" in done.stdout and "agreement, %" in done.stdout
-    answers = [line.split()[-1] for line in done.stdout.splitlines()[-len(printed.splitlines()) :]]
+    lines = done.stdout.splitlines()
+    answers = [line.split()[-1] for line in lines[-len(printed.splitlines()) :]]
     assert answers[0] == "white" and answers[-1] == "runs/answer.png"
+    return lines
+
+
+def test_the_road_of_own_data(tmp_path):
+    """The commands of docs/own_data.md lead from a table of twenty questions to an answer, as they stand there."""
+    printed = "\n".join(run_road("docs/own_data.md", tmp_path, {}, dict(os.environ)))
+    assert "all is well" in printed and "agreement, %" in printed
+
+
+@pytest.mark.parametrize("extractor", ["grid", "patches"])
+def test_the_road_of_own_pictures(tmp_path, monkeypatch, extractor):
+    """The commands of docs/pictures.md lead from pictures to an answer, with weights of a package, or without any."""
+    if extractor == "grid":
+        change = {"weights: hub": f"weights: {need_packages(monkeypatch)}"}
+    else:
+        change = {"{name: grid, backbone: tf_efficientnet_lite0, weights: hub}": "{name: patches}"}
+    lines = run_road("docs/pictures.md", tmp_path, change, with_packages())
+    assert any("pictures.safetensors: " in line for line in lines)
+    assert Image.open(tmp_path / "runs/answer.png").size[0] > 500
 
 
 def anchor(heading: str) -> str:

@@ -42,11 +42,17 @@ class TrainSettings(LoopSettings):
     """Largest norm of the gradient of all weights. Null means that it is not clipped."""
 
 
-class SelfContained(Callback):
-    """Puts into each checkpoint what is needed to use it: the architecture and the vocabulary."""
+EXTRACTOR = "extractor"
+"""The key under which a checkpoint says what made the features that it was trained on, if that is known."""
 
-    def __init__(self, architecture: Architecture, vocabulary: Vocabulary):
-        self.contents = {"architecture": architecture.to_json(), "vocabulary": vocabulary.to_dict()}
+
+class SelfContained(Callback):
+    """Puts into each checkpoint what is needed to use it: the architecture, the vocabulary, what made the features."""
+
+    def __init__(self, architecture: Architecture, data: Data):
+        self.contents = {"architecture": architecture.to_json(), "vocabulary": data.vocabulary.to_dict()}
+        if data.extractor:
+            self.contents[EXTRACTOR] = data.extractor
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -137,7 +143,7 @@ def callbacks_of(
         monitor,
         curve,
         TensorBoard(folder, monitor, curve),
-        SelfContained(architecture, data.vocabulary),
+        SelfContained(architecture, data),
         Checkpoints(folder, settings.checkpoint_minutes),
     ]
 

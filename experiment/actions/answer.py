@@ -1,19 +1,24 @@
-"""One question about one image: the best answers, and a picture of where the network looked."""
+"""Questions about one image: the best answers, and a picture of where the network looked."""
 
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from experiment.networks import check_width, load_network
-from experiment.settings import read_settings
+from experiment.networks import LoadedNetwork, load_network
+from experiment.settings import Settings, read_settings
 from model_space.errors import InputError
 from model_space.files import write_whole
 from trainer.data.features.npz import read_npz
+from trainer.data.pictures.extractor import identity
+from trainer.data.pictures.reading import read_picture
 from trainer.evaluation.predict import Prediction, predict
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -24,13 +29,27 @@ SAME_SHAPE = 0.02
 """How far the ratio of a photo's sides may be from that of the image of the features: sizes are rounded."""
 
 
+class Image(NamedTuple):
+    """An image as the network sees it."""
+
+    features: NDArray[np.floating]
+    """Features of its regions, ``(N, D)``."""
+    boxes: NDArray[np.float32]
+    """Their corners in pixels, ``(N, 4)``."""
+    size: tuple[float, float]
+    """Width and height in pixels."""
+    photo: NDArray[np.uint8] | None
+    """Its pixels, ``(height, width, 3)``, to draw on; None for an empty canvas."""
+
+
 def run(
     console: Console,
     checkpoint: Path,
     *,
     settings: Path,
-    image: Path,
-    question: str,
+    image: Path | None = None,
+    photo: Path | None = None,
+    question: str | None = None,
     picture: Path | None = None,
     output: Path | None = None,
     architecture: Path | None = None,
@@ -41,11 +60,13 @@ def run(
         console: Where the answers are printed.
         checkpoint: The network that is asked.
         settings: Settings file that says how many words and regions networks are given (``data.max_tokens``,
-            ``data.max_regions``).
+            ``data.max_regions``), and what makes features of a photo (``data.pictures``).
         image: Features of the image, ``.npz``.
-        question: The question.
-        picture: The image itself, to draw on; None for an empty canvas.
-        output: Where the drawing goes, as PNG, SVG or PDF by its suffix; None for ``runs/answer.png``.
+        photo: The image itself, in place of its features.
+        question: The question; None for those that the terminal gives, a line each, until its end.
+        picture: The image itself, to draw on, beside its features; None for an empty canvas.
+        output: Where the drawing goes, as PNG, SVG or PDF by its suffix; None for ``runs/answer.png``. Of several
+            questions each has a drawing of its own, ``answer-2.png`` and so on.
         architecture: The architecture of a published checkpoint, if not in the settings.
 
     Raises:
@@ -54,24 +75,77 @@ def run(
     output = output or Path("runs/answer.png")
     if output.suffix not in PICTURES:
         raise InputError(f"{output}: a picture's name ends in one of {', '.join(PICTURES)}")
+    if (image is None) == (photo is None):
+        raise InputError("--answer needs either --photo PHOTO or --image FEATURES")
+    if photo and picture:
+        raise InputError("--picture is for features (--image): it is drawn on --photo itself")
+    read = read_settings(settings)
+    loaded = load_network(checkpoint, read, architecture)
+    shown = (
+        _of_photo(photo, loaded, read, settings) if photo else _of_features(cast(Path, image), picture, loaded, read)
+    )
+    for number, asked in enumerate([question] if question is not None else questions(console), start=1):
+        path = output if number == 1 else output.with_stem(f"{output.stem}-{number}")
+        answer(console, loaded, shown, asked, read.data.max_tokens, path)
+
+
+def questions(console: Console) -> Iterator[str]:
+    """Yields the questions that are typed, or come from a file, until there are no more."""
+    at_terminal = sys.stdin.isatty()
+    while True:
+        try:
+            question = input("question: " if at_terminal else "").strip()
+        except EOFError:
+            return
+        except UnicodeDecodeError as error:
+            raise InputError(f"the questions are no text in {error.encoding}") from None
+        if question and not at_terminal:
+            console.print(question, markup=False)
+        if question:
+            yield question
+
+
+def _of_photo(path: Path, loaded: LoadedNetwork, settings: Settings, where: Path) -> Image:
+    """Returns a photo with the features that the network was trained on."""
+    pictures = settings.data.pictures
+    if pictures is None:
+        raise InputError(f"{where}: data.pictures is missing, which says how features are made of --photo {path}")
+    if loaded.extractor is None:
+        raise InputError(
+            f"{loaded.checkpoint}: it is not known how the features were made that it was trained on: ask with --image"
+        )
+    photo = read_picture(path)
+    extractor = pictures.extractor()
+    (made,) = extractor([photo])
+    loaded.check_features(made.features.shape[1], identity(pictures, extractor), f"--photo by data.pictures of {where}")
+    features = made.features.astype(np.float16)  # as they are packed
+    return _cut(Image(features, made.boxes, made.size, np.asarray(photo)), settings)
+
+
+def _of_features(path: Path, picture: Path | None, loaded: LoadedNetwork, settings: Settings) -> Image:
+    """Returns the image of a file of features, with the photo that is drawn on."""
+    features, boxes, size = read_npz(path, form=settings.data.form)
+    loaded.check_features(features.shape[1], None, str(path))
+    return _cut(Image(features, boxes, size, None if picture is None else read_photo(picture, size)), settings)
+
+
+def _cut(image: Image, settings: Settings) -> Image:
+    most = settings.data.max_regions
+    return image._replace(features=image.features[:most], boxes=image.boxes[:most])
+
+
+def answer(console: Console, loaded: LoadedNetwork, image: Image, question: str, max_tokens: int, output: Path) -> None:
+    """Answers one question about an image, and draws where the network looked."""
     # Bytes that were no text in the terminal's encoding reach Python as halves of letters, which nothing can print.
     question = question.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    read = read_settings(settings)
-    network, vocabulary = load_network(checkpoint, read, architecture)
-    features, boxes, size = read_npz(image, form=read.data.form)
-    features, boxes = features[: read.data.max_regions], boxes[: read.data.max_regions]
-    check_width(network, features.shape[1], checkpoint, str(image))
-    photograph = None if picture is None else read_photo(picture, size)
-
-    reply = predict(
-        network, vocabulary, torch.from_numpy(features), torch.from_numpy(boxes), question, read.data.max_tokens
-    )
+    regions, boxes = torch.from_numpy(image.features), torch.from_numpy(image.boxes)
+    reply = predict(loaded.network, loaded.vocabulary, regions, boxes, question, max_tokens)
     for sentence in remarks(reply):
         console.print(sentence, markup=False)
     for text, probability in reply.answers:
         console.print(f"{100 * probability:6.2f} %  {text}", markup=False)
     title = f"{shorten(question, 150, placeholder=' ...')}\n{reply.answers[0][0]}"
-    draw(boxes, reply.attention.numpy(), size, photograph, title, output)
+    draw(image.boxes, reply.attention.numpy(), image.size, image.photo, title, output)
     console.print(f"where it looked: {output}", markup=False)
 
 
@@ -99,14 +173,7 @@ def read_photo(path: Path, size: tuple[float, float]) -> NDArray[np.uint8]:
     Raises:
         InputError: The file is not a picture, or one of another shape.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except Exception as error:  # Pillow has many errors for a broken file
-        reason = getattr(error, "strerror", None) or "not a whole picture in a form that Pillow reads"
-        raise InputError(f"{path}: cannot be read: {reason}") from None
+    pixels = np.asarray(read_picture(path))
     height, width = pixels.shape[:2]
     if abs(width / height * size[1] / size[0] - 1) > SAME_SHAPE:
         raise InputError(

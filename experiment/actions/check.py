@@ -142,7 +142,9 @@ def words_lines(report: Report, vocabulary: Vocabulary, data: DataSettings) -> l
         f"vocabulary: {words:,} words, {len(vocabulary.answers):,} answers ({answers})",
         f"word vectors: {vectors}",
         f"answers to a question: {of_people}; measured is {VARIANTS[data.accuracy]}",
-        f"features in .npz files: x {data.form}; boxes: {BOXES[data.boxes]}",
+        f"features of pictures: made by {data.pictures.name}"
+        if data.pictures
+        else f"features in .npz files: x {data.form}; boxes: {BOXES[data.boxes]}",
     ]
 
 

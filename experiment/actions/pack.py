@@ -1,8 +1,9 @@
-"""``launch.py --pack``: one file of features for each folder or archive that the settings name."""
+"""``launch.py --pack``: one file of features for each folder, also of pictures, and archive of the settings."""
 
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -14,8 +15,10 @@ from rich.progress import (
 )
 
 from experiment.settings import read_settings
+from trainer.data.features.folder import image_id_of, names_below
 from trainer.data.features.paths import packed_path
 from trainer.data.packing.pack import pack as pack_features
+from trainer.data.packing.pack import pack_pictures
 from trainer.data.splits import make_data
 
 
@@ -49,7 +52,10 @@ def run(console: Console, settings: Path) -> None:
                 progress.update(task, completed=looked_at, total=total, images=images)
 
             was_there = packed_path(source).is_file()
-            target = pack_features(source, seen, data.form)
-        size = target.stat().st_size
+            if data.pictures and source.is_dir() and not any(map(image_id_of, names_below(source))):
+                target = pack_pictures(source, data.pictures, seen, lambda why: console.print(f"left out: {why}"))
+            else:
+                target = pack_features(source, seen, data.form)
+        size = decimal(target.stat().st_size)
         of = ", was there already" if was_there else f", of {source}"
-        console.print(f"{target}: {size / 1e9:.2f} GB{of}", markup=False)
+        console.print(f"{target}: {size}{of}", markup=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiment.networks import check_width, load_network
+from experiment.networks import load_network
 from experiment.results.accuracy import show
 from experiment.settings import read_settings
 from model_space.errors import InputError
@@ -57,14 +57,14 @@ def run(
     saved = [SavedPredictions.load(path) for path in sources if path.suffix == SUFFIX]
     checkpoints = [path for path in sources if path.suffix != SUFFIX]
     loaded = [load_network(path, read, architecture) for path in checkpoints]
-    networks, vocabularies = [network for network, _ in loaded], [vocabulary for _, vocabulary in loaded]
+    networks, vocabularies = [each.network for each in loaded], [each.vocabulary for each in loaded]
     answers = same_answers(checkpoints, vocabularies, saved)
     make_data(data)
     dataset = None
     if networks:
         dataset = load_split(data, split, vocabularies[0])
-        for path, network in zip(checkpoints, networks):
-            check_width(network, dataset.feature_size, path, str(split.features))
+        for each in loaded:
+            each.check_features(dataset.feature_size, dataset.extractor, str(split.features))
         question_ids = list(dataset.question_ids)
     else:
         question_ids = [question["question_id"] for question in read_questions(split.questions)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiment.networks import check_width, load_network
+from experiment.networks import load_network
 from experiment.results.accuracy import show
 from experiment.settings import read_settings
 from model_space.errors import InputError
@@ -28,8 +28,8 @@ def run(console: Console, checkpoint: Path, *, settings: Path, architecture: Pat
     data = read.data
     if data.val.annotations is None:
         raise InputError(f"{settings}: data.val.annotations is missing: there is nothing to compare answers with")
-    network, vocabulary = load_network(checkpoint, read, architecture)
+    loaded = load_network(checkpoint, read, architecture)
     make_data(data)
-    split = load_split(data, data.val, vocabulary)
-    check_width(network, split.feature_size, checkpoint, str(data.val.features))
-    show(console, evaluate(network, split, data.accuracy), data.accuracy, data.val.questions)
+    split = load_split(data, data.val, loaded.vocabulary)
+    loaded.check_features(split.feature_size, split.extractor, str(data.val.features))
+    show(console, evaluate(loaded.network, split, data.accuracy), data.accuracy, data.val.questions)

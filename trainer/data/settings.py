@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from trainer.data.answers import AccuracyVariant
 from trainer.data.digits.settings import DigitsSettings, split_files
 from trainer.data.features.npz import BoxesForm, NpzForm
+from trainer.data.pictures.settings import PicturesSettings
 from trainer.data.tables import is_table
 
 T = TypeVar("T")
@@ -81,6 +82,9 @@ class DataSettings(BaseModel):
     """`files`: boxes are `bbox` in the .npz files; `grid`: they are the cells of a grid, of which `x` is (features,
     rows, columns), or (features, regions) for as many rows as columns; `none`: there are none, and the network gets
     zeros."""
+    pictures: PicturesSettings | None = None
+    """What makes features of pictures, where `features` name folders of pictures (`--pack` makes them); null: they name
+    features."""
     trim: bool = True
     """Whether regions are padded to the longest row of their batch, in batches of similar numbers of regions; else they
     are padded to `max_regions`."""

@@ -7,6 +7,7 @@ from itertools import chain
 from model_space.errors import InputError
 from model_space.sizes import DataSizes
 from trainer.data.digits.generate import generate
+from trainer.data.features.extractors import only_extractor
 from trainer.data.questions import UNTYPED, one_release, people_mistakes, read_annotations, read_questions
 from trainer.data.settings import DataSettings, SplitSettings
 from trainer.data.vectors import WordVectors, word_vectors
@@ -30,6 +31,11 @@ class Data:
         return self.train.vocabulary
 
     @property
+    def extractor(self) -> str | None:
+        """What made the features of both splits, if that is known."""
+        return self.train.extractor or self.val.extractor
+
+    @property
     def stated(self) -> dict[str, str | None]:
         """What has to be the same when a run is resumed."""
         return {
@@ -37,7 +43,7 @@ class Data:
             "validation questions": self.val.digest,
             "vocabulary": self.vocabulary.digest,
             "word_vectors": self.word_vectors and self.word_vectors.source,
-        }
+        } | ({"extractor": self.extractor} if self.extractor else {})
 
 
 def load_data(settings: DataSettings) -> Data:
@@ -45,7 +51,7 @@ def load_data(settings: DataSettings) -> Data:
 
     Raises:
         InputError: If a file is missing or wrong, val has no annotations, or the features of the two splits differ in
-            width.
+            width or in what made them.
 
     Example:
         >>> digits = {"folder": "data/digits", "train_scenes": 40, "val_scenes": 4, "test_scenes": 4}
@@ -76,6 +82,7 @@ def load_data(settings: DataSettings) -> Data:
             f"{settings.val.features}: features are {val.feature_size} wide, those of "
             f"{settings.train_parts[0].features} are {train.feature_size}"
         )
+    only_extractor({"the training split": train.extractor, "the validation split": val.extractor})
     return Data(train, val, train.sizes, vectors)
 
 

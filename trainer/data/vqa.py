@@ -23,6 +23,7 @@ from model_space.errors import InputError
 from model_space.sizes import DataSizes
 from trainer.data.answers import SOFT_TARGETS, AccuracyVariant, agreement, normalise
 from trainer.data.batches import ShuffledBatches, longest_first
+from trainer.data.features.extractors import only_extractor
 from trainer.data.features.features import Features, open_features
 from trainer.data.features.names import ImageId
 from trainer.data.features.npz import MCAN, NpzForm
@@ -168,7 +169,7 @@ class VQADataset(Dataset):
         """Returns the questions of several parts, one part after the other. All parts have the same vocabulary.
 
         Raises:
-            InputError: If the id of a question is in two of them, or their features differ in width.
+            InputError: If the id of a question is in two of them, or their features differ in width or extractor.
         """
         whole = copy.copy(parts[0])
         whole._files = [file for part in parts for file in part._files]
@@ -178,6 +179,7 @@ class VQADataset(Dataset):
         if len(set(whole.question_ids)) < len(whole.question_ids):
             twice = [question for question, count in Counter(whole.question_ids).items() if count > 1]
             raise InputError(f"{names}: {len(twice)} question ids are in more than one of them: {first_three(twice)}")
+        only_extractor({f"images of {part._files[0][0]}": part.extractor for part in parts})
         if any(part.feature_size != whole.feature_size for part in parts):
             widths = ", ".join(str(part.feature_size) for part in parts)
             raise InputError(f"{names}: features of their images are {widths} wide: expected one width")
@@ -205,6 +207,11 @@ class VQADataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.question_ids)
+
+    @property
+    def extractor(self) -> str | None:
+        """What made the features of the images, if that is known."""
+        return self._features.extractor
 
     @property
     def sizes(self) -> DataSizes:

@@ -159,7 +159,7 @@ def test_files_that_cannot_be_read_do_not_hide_the_others(official, tmp_path):
     assert "val2014_annotations.json: a file of annotations cannot be read: No such file" in said[1]
     assert "no_answers.json: a file of answers cannot be read: No such file" in said[2]
     assert "data.word_vectors: en_core_web_none: no folder" in said[3]
-    assert "test2015: cannot read the folder of features: No such file" in said[4]
+    assert "test2015: cannot read the folder: No such file" in said[4]
     assert len(said) == 5  # not that the images of test2015 have no features
 
 

@@ -335,7 +335,7 @@ def test_the_action_packs_what_the_settings_name(tmp_path, capsys):
     vg = split.format(files.vg, f"['{files.train.features}', '{files.val.features}']")
     train, val = (split.format(each, f"'{each.features}'") for each in files[:2])
     settings.write_text(f"data:\n  train: [{train}, {vg}]\n  val: {val}\nspace: {{name: mcan}}\n")
-    for ending in ("GB, of", "was there already"):
+    for ending in ("kB, of", "was there already"):
         pack_action.run(Console(width=500), settings)
         said = capsys.readouterr().out
         assert said.count(ending) == 2 and str(folder / "train2014.safetensors") in said

@@ -176,8 +176,8 @@ def test_files_that_are_not_there(files, vocabulary, tmp_path):
     )
     refuse("nothing.json: a file of annotations cannot be read", files.questions, nothing, files.features, vocabulary)
     refuse("questions cannot be read: Is a directory", tmp_path, None, files.features, vocabulary)
-    refuse("nothing.json: cannot read the folder of features", files.questions, None, nothing, vocabulary)
-    refuse("cannot read the folder of features: Not a dir", files.questions, None, files.questions, vocabulary)
+    refuse("nothing.json: cannot read the folder", files.questions, None, nothing, vocabulary)
+    refuse("cannot read the folder: Not a dir", files.questions, None, files.questions, vocabulary)
 
 
 def test_swapped_files(files, vocabulary):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model_space.errors import InputError
+from trainer.data.features.extractors import only_extractor
 from trainer.data.features.folder import NpzFiles, feature_files, open_folder
 from trainer.data.features.names import ImageId, positions
 from trainer.data.features.npz import MCAN, NpzForm
@@ -46,6 +47,11 @@ class Features:
     def feature_size(self) -> int:
         """The number of features of a region."""
         return self._sources[0].feature_size
+
+    @property
+    def extractor(self) -> str | None:
+        """What made the features, if that is known of any."""
+        return next((source.extractor for source in self._sources if source.extractor is not None), None)
 
     @property
     def read_by_batch(self) -> bool:
@@ -123,6 +129,7 @@ def open_features(
             f"{first_questions[first]} of {questions_path} is about (images missing: {len(missing)}); "
             f"expected a file like {file}"
         )
+    only_extractor({str(path): source.extractor for path, source in zip(opened, sources)})
     source_of, position_of = torch.tensor([places[image_id] for image_id in first_questions]).unbind(1)
     counts = torch.empty_like(position_of)
     for number, each in enumerate(sources):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model_space.errors import InputError
 from model_space.files import write_whole
-from trainer.data.features.names import UNREADABLE, ImageId, image_of
+from trainer.data.features.names import PICTURE, UNREADABLE, ImageId, image_of
 from trainer.data.features.npz import MCAN, NpzForm, NpzHeader, read_header, read_npz
 from trainer.data.features.packed import PackedFeatures
 
@@ -69,6 +69,7 @@ class NpzFiles:
         self, paths: list[Path], counts: np.ndarray, feature_size: int, dtype: torch.dtype, form: NpzForm = MCAN
     ):
         self._paths, self.feature_size, self.dtype, self._form = paths, feature_size, dtype, form
+        self.extractor = None
         self.counts = torch.from_numpy(counts)
 
     def gather(self, images: Tensor, longest: int) -> tuple[Tensor, Tensor]:
@@ -116,18 +117,33 @@ def list_images(folder: Path) -> list[tuple[ImageId, Path]]:
     """Returns the image id and the path of every ``.npz`` file in a folder and below it, in the order of their names.
 
     Raises:
+        InputError: If the folder cannot be read, or has pictures in place of features.
+    """
+    names = names_below(folder)
+    listed = [(image_id, folder / name) for name in names if (image_id := image_id_of(name)) is not None]
+    if not listed and (picture := next(filter(PICTURE.search, names), None)):
+        raise InputError(
+            f"{folder}: has pictures, such as {picture}, and no features: launch.py --pack SETTINGS makes them, where "
+            "the settings say by what (data.pictures)"
+        )
+    return listed
+
+
+def names_below(folder: Path) -> list[str]:
+    """Returns the names of all files in a folder and below it, in their order.
+
+    Raises:
         InputError: If the folder cannot be read.
     """
 
     def stop(error: OSError) -> None:
-        raise InputError(f"{folder}: cannot read the folder of features: {error.strerror}") from None
+        raise InputError(f"{folder}: cannot read the folder: {error.strerror}") from None
 
     below = [
         (Path(parent).relative_to(folder), names)
         for parent, _, names in os.walk(folder, onerror=stop, followlinks=True)
     ]
-    names = sorted(name for parent, of_parent in below for name in (str(parent / name) for name in of_parent))
-    return [(image_id, folder / name) for name in names if (image_id := image_id_of(name)) is not None]
+    return sorted(str(parent / name) for parent, of_parent in below for name in of_parent)
 
 
 def image_id_of(name: str) -> ImageId | None:

@@ -162,7 +162,7 @@ def image_features(
         boxes, extent = np.zeros((regions, 4), np.float32), (1.0, 1.0)
     size = _size_of_file(width, height, where) or extent
     if form.boxes == "grid":
-        boxes = _cells(rows, columns, size)
+        boxes = cells(rows, columns, size)
     x = x.reshape(feature_size, regions)
     for name, array in (("x", x), ("bbox", boxes)):
         if not _finite(array):
@@ -197,7 +197,7 @@ def _size_of_file(width: np.ndarray | None, height: np.ndarray | None, where: st
     return float(width), float(height)  # type: ignore[arg-type]  # neither is None
 
 
-def _cells(rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
+def cells(rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
     """Returns the boxes (rows * columns, 4), float32, of the cells of a grid, row by row."""
     y, x = np.divmod(np.arange(rows * columns), columns)
     corners = np.stack([x, y, x + 1, y + 1], axis=1)

@@ -25,6 +25,9 @@ PACKED_ARRAYS = ("features", "boxes", "counts", "image_ids", "sizes")
 NAMES = "names"
 """The array that a packed file also has if any of its images has a name in place of a number."""
 
+EXTRACTOR = "extractor"
+"""What the metadata has this key for if it is known what made the features: see :mod:`trainer.data.pictures`."""
+
 
 class PackedFeatures:
     """The regions of many images in a row.
@@ -34,12 +37,18 @@ class PackedFeatures:
         boxes: Boxes (R + 1, 4), float32; the last row is zero.
         counts: The number of regions of each image (I,).
         file: For features mapped from a file, its descriptor and the offset in bytes at which they begin.
+        extractor: What made the features, if that is known.
     """
 
     def __init__(
-        self, features: np.ndarray, boxes: np.ndarray, counts: np.ndarray, file: tuple[int, int] | None = None
+        self,
+        features: np.ndarray,
+        boxes: np.ndarray,
+        counts: np.ndarray,
+        file: tuple[int, int] | None = None,
+        extractor: str | None = None,
     ):
-        self._features, self._boxes, self._file = features, boxes, file
+        self._features, self._boxes, self._file, self.extractor = features, boxes, file, extractor
         self.feature_size = features.shape[1]
         self.dtype = torch.float16 if features.dtype == np.float16 else torch.float32
         self.counts = torch.from_numpy(counts)
@@ -92,10 +101,20 @@ def open_packed(path: Path) -> tuple[PackedFeatures, list[ImageId]]:
     if hasattr(os, "posix_fadvise"):  # not on macOS
         descriptor = os.open(path, os.O_RDONLY)
         file = descriptor, data_offset(descriptor)
-    packed = PackedFeatures(arrays["features"], arrays["boxes"], arrays["counts"], file)
+    packed = PackedFeatures(arrays["features"], arrays["boxes"], arrays["counts"], file, extractor_of(path))
     if file:
         weakref.finalize(packed, os.close, file[0])
     return packed, image_ids_of(arrays)
+
+
+def extractor_of(path: Path) -> str | None:
+    """Returns what made the features of a packed file; None if that is not known.
+
+    Raises:
+        InputError: If the file is no packed file.
+    """
+    with _open(path) as file:
+        return file.metadata().get(EXTRACTOR)
 
 
 def image_ids_of(arrays: dict[str, np.ndarray]) -> list[ImageId]:

@@ -5,22 +5,29 @@ its header is known. :func:`trainer.data.features.packed.packed_arrays` says wha
 of every array.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from model_space.errors import InputError
 from model_space.files import partial_path
+from trainer.data.features.extractors import in_words
 from trainer.data.features.folder import feature_files
-from trainer.data.features.names import in_order, positions
+from trainer.data.features.names import ImageId, in_order, positions
 from trainer.data.features.npz import MCAN, NpzForm
-from trainer.data.features.packed import image_ids_of, packed_arrays
+from trainer.data.features.packed import extractor_of, image_ids_of, packed_arrays
 from trainer.data.features.paths import ARCHIVES, packed_path, refuse_unknown
 from trainer.data.packing.partial_file import PartialFile, journal_path
 from trainer.data.packing.sources import estimated_bytes, read_images, source_bytes
+from trainer.data.pictures.extract import extract, pictures_of
+from trainer.data.pictures.extractor import identity, stated
+from trainer.data.pictures.reading import ENDINGS, is_whole, list_pictures
+from trainer.data.pictures.settings import PicturesSettings
 
 SPARE = 2**26
 """The bytes of the disk that should stay free."""
@@ -52,25 +59,68 @@ def pack(source: Path, progress: Progress = lambda images, done, total: None, fo
     refuse_unknown(source)
     if not source.is_dir() and not (source.is_file() and source.name.endswith(ARCHIVES)):
         raise InputError(f"{source}: cannot be packed: expected a folder of .npz or a file {', '.join(ARCHIVES)}")
-    with PartialFile(target) as packed, _one_thread():
+    with PartialFile(target) as packed, _one_thread(), _resumable(packed):
         if total := source_bytes(source):
             _check_room(target, estimated_bytes(source, total, form) - packed.size)
-        try:
-            for entry, image in read_images(source, packed.has, form):
-                if image:
-                    packed.add(entry, image)
-                progress(len(packed.records), entry.end, total)
-            if not packed.records:
-                raise InputError(
-                    f"{source}: no features in it: expected files like COCO_train2014_000000000009.jpg.npz"
-                )
-            packed.finish()
-        except OSError as error:
-            raise InputError(
-                f"{target}: {error.strerror or error} after {len(packed.records)} images: make room, and the same "
-                "command resumes"
-            ) from None
+        for entry, image in read_images(source, packed.has, form):
+            if image:
+                packed.add(entry, image)
+            progress(len(packed.records), entry.end, total)
+        if not packed.records:
+            raise InputError(f"{source}: no features in it: expected files like COCO_train2014_000000000009.jpg.npz")
+        packed.finish()
     return target
+
+
+def pack_pictures(
+    folder: Path,
+    settings: PicturesSettings,
+    progress: Progress = lambda images, done, total: None,
+    skipped: Callable[[str], None] = lambda why: None,
+) -> Path:
+    """Packs the features of a folder's pictures, unless they are packed already. It resumes where it was ended.
+
+    Args:
+        folder: The pictures.
+        settings: Say what makes the features.
+        progress: Is called after every group of pictures.
+        skipped: Is told why a picture is left out.
+
+    Returns:
+        The packed file.
+
+    Raises:
+        InputError: If there are no pictures, one cannot be read, the extractor cannot be had, or the disk is full. What
+            is packed so far is kept.
+    """
+    target = packed_path(folder)
+    files = list_pictures(folder)
+    if not files:
+        raise InputError(f"{folder}: no pictures in it: expected {', '.join(ENDINGS)}")
+    if target.is_file():
+        _check_same_pictures(folder, files, settings, target)
+        return target
+    extractor = settings.extractor()
+    made_by = identity(settings, extractor)
+    with PartialFile(target) as packed, _resumable(packed):
+        room = partial(_check_room, target)
+        extract(pictures_of(files, made_by), packed, settings, extractor, progress, skipped, room)
+        if not packed.records:
+            raise InputError(f"{folder}: none of its {len(files)} pictures can be read")
+        packed.finish(made_by)
+    return target
+
+
+@contextmanager
+def _resumable(packed: PartialFile) -> Iterator[None]:
+    """Says in words that the disk is full, and that the same command resumes."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{packed.target}: {error.strerror or error} after {len(packed.records)} images: make room, and the same "
+            "command resumes"
+        ) from None
 
 
 @contextmanager
@@ -103,3 +153,18 @@ def _check_same_images(source: Path, target: Path) -> None:
                 f"{target}: made when {source} had not yet {len(new)} of its images, such as {in_order(new)[0]}: "
                 "delete it to pack all"
             )
+
+
+def _check_same_pictures(folder: Path, files: dict[ImageId, Path], settings: PicturesSettings, target: Path) -> None:
+    """Checks that a packed file was made of these pictures as the settings say. Those that it lacks may be broken."""
+    made_by = extractor_of(target)
+    if made_by is None or {**json.loads(made_by), "weights": None} != {**stated(settings), "weights": None}:
+        of = "features that were not made of pictures" if made_by is None else f"made by {in_words(made_by)}"
+        raise InputError(f"{target}: {of}, where data.pictures says {stated(settings)}: delete it to make it anew")
+    packed = positions(image_ids_of(packed_arrays(target)))
+    missing = [path for image_id, path in files.items() if image_id not in packed]
+    if new := [path for path in missing if settings.broken == "stop" or is_whole(path)]:
+        raise InputError(
+            f"{target}: made when {folder} had not yet {len(new)} of its pictures, such as {new[0].name}: delete it to "
+            "pack all"
+        )

@@ -23,7 +23,7 @@ from model_space.errors import InputError
 from model_space.files import lock, partial_path
 from trainer.data.features.names import UNREADABLE, ImageId, key_of
 from trainer.data.features.npz import ImageFeatures
-from trainer.data.features.packed import NAMES, PACKED_FORMAT
+from trainer.data.features.packed import EXTRACTOR, NAMES, PACKED_FORMAT
 from trainer.data.packing.journal import Record, read_records
 from trainer.data.packing.sources import Entry
 from trainer.data.safetensors_file import header
@@ -89,13 +89,19 @@ class PartialFile:
         """Returns whether the next image of the source is packed already; must be called for every image, in order."""
         self._names.append(image_id if isinstance(image_id, str) else "")
         if self._earlier is not None:
-            if len(self.records) < len(self._earlier):
-                record = self._earlier[len(self.records)]
-                if (record.image_id, record.stamp) == (key_of(image_id), stamp):
-                    self._count(record)
-                    return True
-            self._begin()
+            if self.is_next(image_id, stamp):
+                self._count(self._earlier[len(self.records)])
+                return True
+            self.begin()
         return False
+
+    def is_next(self, image_id: ImageId, stamp: int, after: int = 0) -> bool:
+        """Returns whether an image follows the images that were asked for so far, and so many more, in what an earlier
+        process packed."""
+        place = len(self.records) + after
+        if self._earlier is None or place >= len(self._earlier):
+            return False
+        return (self._earlier[place].image_id, self._earlier[place].stamp) == (key_of(image_id), stamp)
 
     def add(self, entry: Entry, image: ImageFeatures) -> None:
         """Writes the next image of the source.
@@ -125,9 +131,13 @@ class PartialFile:
         if self._unsynced >= SYNC:
             self._sync()
 
-    def finish(self) -> None:
-        """Writes what is behind the regions, then the header, and gives the file its name."""
-        self._begin()
+    def finish(self, extractor: str | None = None) -> None:
+        """Writes what is behind the regions, then the header, and gives the file its name.
+
+        Args:
+            extractor: What made the features, if that is known.
+        """
+        self.begin()
         self._sync(wait=True)
         # At least one row of zeros; what is behind them begins at a multiple of eight bytes.
         padding = 4 - self._rows % 4
@@ -139,8 +149,10 @@ class PartialFile:
             self._write(array)
             arrays[name], checksums[name] = (array.dtype.name, array.shape), zlib.crc32(array.data)
         self._data.seek(0)
-        metadata = {f"crc32 {name}": f"{crc:08x}" for name, crc in checksums.items()}
-        self._write(np.frombuffer(header(arrays, {"format": PACKED_FORMAT} | metadata, HEADER_SIZE), np.uint8))
+        metadata = {"format": PACKED_FORMAT} | {f"crc32 {name}": f"{crc:08x}" for name, crc in checksums.items()}
+        if extractor is not None:
+            metadata[EXTRACTOR] = extractor
+        self._write(np.frombuffer(header(arrays, metadata, HEADER_SIZE), np.uint8))
         os.fsync(self._data.fileno())
         self._paths[0].replace(self.target)
         folder = os.open(self.target.parent, os.O_RDONLY)
@@ -161,7 +173,7 @@ class PartialFile:
             arrays[NAMES] = np.frombuffer("\0".join(self._names).encode("utf-8", UNREADABLE), np.uint8)
         return arrays
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Cuts off what an earlier process wrote behind the images with which the source still begins."""
         if self._earlier is None:
             return
