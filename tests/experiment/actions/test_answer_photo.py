@@ -11,9 +11,11 @@ from rich.console import Console
 
 from experiment.actions import answer, check, pack, train, val
 from experiment.settings import read_settings
+from model_space.architecture import Architecture
 from model_space.errors import InputError
+from model_space.spaces.mcan import MCANSettings
 from tests.helpers.photos import write_photos, write_table
-from tests.helpers.tiny import tiny_network
+from tests.helpers.tiny import tiny_network, tiny_space
 from trainer.data.splits import load_split
 from trainer.evaluation.evaluate import by_question
 from trainer.train import load_trained
@@ -37,23 +39,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def settings_file(folder, name="settings.yml", pictures=PATCHES, **data):
+def settings_file(folder, name="settings.yml", pictures=PATCHES):
     """Settings of a folder's splits, and an architecture file beside them."""
     splits = {
         split: {"questions": str(folder / f"{split}.csv"), "features": str(folder / split)}
         for split in ("train", "val")
     }
     content = {
-        "data": {**splits, "accuracy": "agreement", "min_answer_count": 1, "pictures": pictures} | data,
+        "data": {**splits, "accuracy": "agreement", "min_answer_count": 1, "pictures": pictures},
         "space": {"name": "mcan", "layers": 1},
         "network": tiny_network().model_dump(),
         "train": {"epochs": 1, "batch_size": 4, "warmup": None, "decay_epochs": []},
     }
     (folder / name).write_text(yaml.safe_dump(content))
-    from model_space.architecture import Architecture
-    from model_space.spaces.mcan import MCANSettings
-    from tests.helpers.tiny import tiny_space
-
     Architecture(space=tiny_space(MCANSettings(layers=1)), choices={}).save(folder / "mcan.json")
     return folder / name
 
