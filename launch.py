@@ -37,7 +37,7 @@ ACTIONS = (
         "export",
         ("config", "experiment"),
         argument={"nargs": "?", "const": Path("architecture.json"), "type": Path, "metavar": "FILE"}
-        | {"help": "write the best architecture of an experiment, running or not (architecture.json)"},
+        | {"help": "best architecture of an experiment (architecture.json)"},
     ),
     Action(
         "train",
@@ -62,12 +62,17 @@ ACTIONS = (
         ("settings", "architecture", "output", "image", "question", "picture"),
         needs=("image", "question"),
         argument={"type": Path, "metavar": "CHECKPOINT"}
-        | {"help": "the answer to --question about --image, and where it looks"},
+        | {"help": "the answer to --question about --image, with a picture"},
     ),
     Action(
         "export_onnx",
         ("settings", "architecture"),
         argument={"type": Path, "nargs": 2, "metavar": ("CHECKPOINT", "FILE"), "help": "a network as an ONNX file"},
+    ),
+    Action(
+        "export_model",
+        ("settings", "architecture"),
+        argument={"type": Path, "nargs": 2, "metavar": ("CHECKPOINT", "FOLDER"), "help": "to give away, with a card"},
     ),
     Action(
         "check",

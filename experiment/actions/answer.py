@@ -41,7 +41,7 @@ def run(
         console: Where the answers are printed.
         checkpoint: The network that is asked.
         settings: Settings file that says how many words and regions networks are given (``data.max_tokens``,
-            ``data.max_regions``).
+            ``data.max_regions``), unless a model folder says it.
         image: Features of the image, ``.npz``.
         question: The question.
         picture: The image itself, to draw on; None for an empty canvas.
@@ -57,15 +57,13 @@ def run(
     # Bytes that were no text in the terminal's encoding reach Python as halves of letters, which nothing can print.
     question = question.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     read = read_settings(settings)
-    network, vocabulary = load_network(checkpoint, read, architecture)
-    features, boxes, size = read_npz(image, form=read.data.form)
-    features, boxes = features[: read.data.max_regions], boxes[: read.data.max_regions]
+    network, vocabulary, _, data = load_network(console, checkpoint, read, architecture)
+    features, boxes, size = read_npz(image, form=data.form)
+    features, boxes = features[: data.max_regions], boxes[: data.max_regions]
     check_width(network, features.shape[1], checkpoint, str(image))
     photograph = None if picture is None else read_photo(picture, size)
 
-    reply = predict(
-        network, vocabulary, torch.from_numpy(features), torch.from_numpy(boxes), question, read.data.max_tokens
-    )
+    reply = predict(network, vocabulary, torch.from_numpy(features), torch.from_numpy(boxes), question, data.max_tokens)
     for sentence in remarks(reply):
         console.print(sentence, markup=False)
     for text, probability in reply.answers:

@@ -48,8 +48,8 @@ def run(console: Console, checkpoint_and_file: list[Path], *, settings: Path, ar
         except ModuleNotFoundError:
             raise InputError(f"--export-onnx: '{package}' is not installed: pip install {' '.join(PACKAGES)}") from None
     check_writable(file)
-    network, vocabulary = load_network(checkpoint, read_settings(settings), architecture)
-    network = network.cpu()
+    loaded = load_network(console, checkpoint, read_settings(settings), architecture)
+    network, vocabulary = loaded.network.cpu(), loaded.vocabulary
     with write_whole(file) as partial:
         with console.status("exporting"):
             write(network, {"vocabulary": json.dumps(vocabulary.to_dict())}, partial)

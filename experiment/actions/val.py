@@ -17,7 +17,7 @@ def run(console: Console, checkpoint: Path, *, settings: Path, architecture: Pat
 
     Args:
         console: Where the accuracy is printed.
-        checkpoint: The network that is evaluated.
+        checkpoint: The network that is evaluated: a checkpoint or a model folder.
         settings: Settings file that names the validation split.
         architecture: The architecture of a published checkpoint, if not in the settings.
 
@@ -25,10 +25,9 @@ def run(console: Console, checkpoint: Path, *, settings: Path, architecture: Pat
         InputError: The split has no annotations; the checkpoint is wrong, or does not fit the data.
     """
     read = read_settings(settings)
-    data = read.data
-    if data.val.annotations is None:
+    if read.data.val.annotations is None:
         raise InputError(f"{settings}: data.val.annotations is missing: there is nothing to compare answers with")
-    network, vocabulary = load_network(checkpoint, read, architecture)
+    network, vocabulary, _, data = load_network(console, checkpoint, read, architecture)
     make_data(data)
     split = load_split(data, data.val, vocabulary)
     check_width(network, split.feature_size, checkpoint, str(data.val.features))

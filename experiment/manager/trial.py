@@ -151,6 +151,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         if warning := diagnosis(read_curve(folder)):
             print(warning, file=sys.stderr)
             provenance["health"] = warning
+    provenance["data"] = {"name": data.described["name"], "train": len(data.train), "val": len(data.val)}
     provenance["seconds"] = round(time.monotonic() - start, 1)
     provenance["cpu_seconds"] = round(sum(os.times()[:4]) - start_of_cpu, 1)  # with those of its workers, which ended
     return architecture.model_copy(update={"provenance": provenance})
