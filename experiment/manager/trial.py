@@ -120,6 +120,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.
         from experiment.manager.workers import workers
+        from experiment.results.board import pictures
         from experiment.settings import read_settings
         from model_space.architecture import Architecture
         from trainer.callbacks.curve import read_curve
@@ -146,7 +147,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         provenance = {"strategy": "multi-trial", "seed": settings.train.seed}
     else:
         with workers(settings, folder):
-            architecture = one_shot_search(data, space, settings.search, folder, report)
+            architecture = one_shot_search(data, space, settings.search, folder, report, pictures(space))
         provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
         if warning := diagnosis(read_curve(folder)):
             print(warning, file=sys.stderr)
