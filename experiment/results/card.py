@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -87,7 +88,7 @@ def model_card(name: str, content: ModelFolder, trained: Mapping[str, Any] | Non
             "python launch.py --val FOLDER --settings SETTINGS.yml",
             "sh",
         ),
-        fenced(USE.format(max_tokens=reads.max_tokens), "python"),
+        fenced(USE.format(**reads.model_dump()), "python"),
         "## Versions\n",
         fenced(as_yaml(trained["versions"]), "yaml") if trained else UNKNOWN,
         "## Limits\n",
@@ -96,8 +97,13 @@ def model_card(name: str, content: ModelFolder, trained: Mapping[str, Any] | Non
         "image. All words that it does not know are one word to it.\n"
         f"- Its images are features of regions, {sizes.feature_size} numbers each, from what extracted those of its "
         "training; those of another extractor mean nothing to it.\n"
-        "- The accuracy is that of one training on data of one kind; what it learned of them it takes for true of all."
-        "\n- No licence is stated: who gives it away adds `license:` to the head of this file.\n",
+        "- The accuracy is that of one training, on questions like those it was trained on: it says nothing of others."
+        + (
+            "\n- The search chose the architecture by the validation questions: on them it looks better than it is."
+            if architecture.choices
+            else ""
+        )
+        + "\n- No licence is stated: who gives it away adds `license:` to the head of this file.\n",
     ]
     return "\n".join(parts)
 
@@ -114,7 +120,7 @@ from trainer.model_folder import load
 network = load("FOLDER")
 vocabulary = Vocabulary.load(Path("FOLDER/config.json"))
 features, boxes, _ = read_npz(Path("FEATURES.npz"))
-regions = torch.from_numpy(features), torch.from_numpy(boxes)
+regions = [torch.from_numpy(each[:{max_regions}]) for each in (features, boxes)]
 print(predict(network, vocabulary, *regions, "...", max_tokens={max_tokens}).answers)"""
 
 
@@ -129,7 +135,9 @@ def search_card(name: str, architecture: Architecture, trials: Sequence[Trial]) 
     data = architecture.provenance.get("data") or {}
     scores = []
     if architecture.score is not None:
-        scores = [Score("accuracy in the search, by soft targets", "validation", architecture.score, data.get("val"))]
+        scores = [
+            Score("accuracy by soft targets, by which it was chosen", "validation", architecture.score, data.get("val"))
+        ]
     rows = [
         [
             str(trial.number),
@@ -145,7 +153,7 @@ def search_card(name: str, architecture: Architecture, trials: Sequence[Trial]) 
         f"An architecture for answering questions about images, of {architecture.parameters():,} weights. It has none "
         "yet: a training gives it some, and the accuracy that counts.\n",
         table_of(scores) if scores else "No score of it is recorded.\n",
-        f"![The architecture]({escaped(name)}.svg)\n",
+        f"![The architecture]({quote(name)}.svg)\n",
         fenced(text(architecture)),
         *search_of(architecture),
         "## Trials\n",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiment.results.board import derived, heat_map, pictures
+from experiment.results.board import TOP, derived, heat_map, pictures
 from experiment.results.drawing import svg
 from experiment.results.drawing.raster import SHAPES, png
 from model_space.architecture import Architecture
@@ -114,7 +114,7 @@ def test_the_darker_the_more_probable():
     blue = picture[..., 2] - picture[..., 0]
     first, second = blue[69], blue[84]  # through the rows of the two candidates; epochs are 24 pixels from 215 on
     assert first[250] > 130 > first[225] == second[225] > 60 > 30 > second[250] > 5  # 100 %, 50 %, 0 %
-    assert not blue[:, 265:305].any()  # epochs that are to come
+    assert not blue[TOP:, 265:305].any()  # epochs that are to come
     assert decoded(heat_map(curve[:1])).shape == picture.shape
 
 
