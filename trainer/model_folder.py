@@ -5,6 +5,7 @@ words and answers and how many words and regions the network reads, and ``archit
 model card beside them, ``README.md``, is written by :mod:`experiment.results.model_card`, and is not needed to load.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -46,6 +47,8 @@ class Config(Reads):
     """The words in the order of their indices."""
     answers: list[str]
     """The answers in the order of the logits."""
+    weights_sha256: str
+    """The checksum of the file of the weights: a number that is another one by a single bit looks like any number."""
 
 
 class ModelFolder(NamedTuple):
@@ -73,13 +76,13 @@ def write_model(folder: Path, content: ModelFolder) -> None:
     for name, weight in weights.items():
         refuse_not_finite(weight, name, str(folder))
     architecture.save(folder / ARCHITECTURE)
-    config = {"format": FORMAT, **reads.model_dump(), **vocabulary.to_dict()}
-    write_text(folder / CONFIG, json.dumps(config, indent=1, ensure_ascii=False) + "\n")
     with write_whole(folder / WEIGHTS) as partial:
         # Weights of the same shapes fit other architectures, and as many words in another order: with what they belong.
         alone = Architecture(space=architecture.space, choices=architecture.choices)
         metadata = {"format": "pt", "architecture": alone.to_json(), "vocabulary": vocabulary.digest}
         partial.write_bytes(save(weights, metadata=metadata))
+    config = {"format": FORMAT, **reads.model_dump(), "weights_sha256": checksum(folder / WEIGHTS)}
+    write_text(folder / CONFIG, json.dumps(config | vocabulary.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
 
 def load(folder: Path | str) -> Network:
@@ -119,7 +122,16 @@ def load_model(folder: Path) -> ModelFolder:
             f"network of {ARCHITECTURE} has {sizes.vocabulary_size} and {sizes.answers}"
         )
     reads = Reads(max_tokens=config.max_tokens, max_regions=config.max_regions)
-    return ModelFolder(_network(folder / WEIGHTS, architecture, vocabulary), vocabulary, architecture, reads)
+    network = _network(folder / WEIGHTS, architecture, vocabulary)
+    if checksum(folder / WEIGHTS) != config.weights_sha256:
+        raise InputError(f"{folder / WEIGHTS}: damaged: its checksum is not the one in {CONFIG}")
+    return ModelFolder(network, vocabulary, architecture, reads)
+
+
+def checksum(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal digits. It takes a second or two a gigabyte."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_config(path: Path) -> Config:
