@@ -86,16 +86,13 @@ def comparison_score(checkpoint: Path, trained: dict[str, Any] | None) -> list[S
     if not (checkpoint.parent / RESULT).exists():
         return []
     result = read_json(checkpoint.parent / RESULT, "the result of a comparison")
+    data = trained["data"] if trained else None
     try:
-        accuracies = np.load(checkpoint.parent / BY_QUESTION, allow_pickle=False).astype(float)
-        error = float(accuracies.std(ddof=1) / np.sqrt(len(accuracies)))
-        metric = VARIANTS[trained["data"]["accuracy"]] if trained else "the accuracy of the settings"
         score = Score(
-            f"{metric}, in the comparison",
-            "test, or validation where test has no public answers",
+            f"{VARIANTS[data['accuracy']] if data else 'the accuracy of the settings'}, in the comparison",
+            data["final"] if data else "test or validation",
             float(result["overall"]),
-            len(accuracies),
-            error,
+            len(np.load(checkpoint.parent / BY_QUESTION, allow_pickle=False)),
             {str(kind): float(value) for kind, value in result["per_answer_type"].items()},
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError):

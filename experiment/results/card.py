@@ -4,6 +4,7 @@ What is told comes from the checkpoint and the architecture; what they do not kn
 text that is from settings or data is escaped.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ import yaml
 
 from experiment.manager.records import Trial
 from experiment.results.drawing import printable, text
-from experiment.results.report import standard_error
 from model_space.architecture import Architecture
 from trainer.data.questions import UNTYPED
 from trainer.model_folder import ModelFolder
@@ -24,7 +24,7 @@ SEARCHED = "neural-architecture-search"
 PICTURE = "architecture.svg"
 UNKNOWN = "The checkpoint does not say it.\n"
 NORMAL_95 = 1.96
-"""Standard errors on each side of a mean that make its 95 % interval."""
+"""Standard deviations on each side of a mean within which a normal distribution has 95 %."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,23 @@ class Score:
     """The accuracy in percent."""
     questions: int | None = None
     """The number of questions; None where that is not known."""
-    error: float | None = None
-    """The standard error over the questions, in percent; None for the binomial one."""
     per_answer_type: Mapping[str, float] = field(default_factory=dict)
     """The accuracy in percent by answer type."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval over questions, in percent; None where their number is not known."""
+        """The 95 % interval over questions, in percent; None where their number is not known.
+
+        It is that of Wilson (1927) for a share, which holds near 0 and 100 too. For accuracies between 0 and 1 a
+        question, as those of VQA are, it is rather too wide.
+        """
         if not self.questions:
             return None
-        error = standard_error(self.value, self.questions) if self.error is None else self.error
-        return max(0.0, self.value - NORMAL_95 * error), min(100.0, self.value + NORMAL_95 * error)
+        share, n, z = min(self.value / 100, 1.0), self.questions, NORMAL_95
+        middle = share + z**2 / (2 * n)
+        reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+        low, high = ((middle + side * reach) / (1 + z**2 / n) for side in (-1, 1))
+        return 100 * max(low, 0.0), 100 * min(high, 1.0)
 
 
 def model_card(name: str, content: ModelFolder, trained: Mapping[str, Any] | None, scores: Sequence[Score]) -> str:

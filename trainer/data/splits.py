@@ -96,6 +96,7 @@ def describe(settings: DataSettings, train: int, val: int) -> dict[str, Any]:
         "name": parts[0].questions.absolute().parent.name,
         "train": {"questions": train, "files": [part.questions.name for part in parts]},
         "val": {"questions": val, "files": [settings.val.questions.name]},
+        "final": "validation" if settings.final is settings.val else "test",
         "max_tokens": settings.max_tokens,
         "max_regions": settings.max_regions,
         "accuracy": settings.accuracy,

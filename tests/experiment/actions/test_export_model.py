@@ -172,9 +172,7 @@ def test_the_figures_of_a_comparison(checkpoint, settings, tmp_path):
     said = exported(run / "last.ckpt", tmp_path / "model", settings)
     assert "the official accuracy, in the comparison, test" in said and "75.0 %" in said
     above, text = card_of(tmp_path / "model")
-    error = accuracies.std(ddof=1) / np.sqrt(40)
-    interval = f"{75 - 1.96 * error:.1f} to {75 + 1.96 * error:.1f}"
-    assert f"| 75.0 | {interval} | 40 | yes/no 75.0 |" in text
+    assert "| test | 75.0 | 59.8 to 85.8 | 40 | yes/no 75.0 |" in text
     assert [result["metrics"][0]["value"] for result in above["model-index"][0]["results"]][1] == 75.0
     (run / "result.json").write_text("[1]")
     with pytest.raises(InputError, match=r"result\.json or .*: not what a comparison writes"):
@@ -202,7 +200,7 @@ def test_text_of_users_stays_text(written):
     content = content._replace(architecture=architecture)
     data = {"name": spoken, "train": {"files": [spoken]}}
     trained = {"data": data, "settings": {"lr": spoken}, "versions": {}}
-    text = model_card(spoken, content, trained, [Score(spoken, spoken, 50.0, 100, None, {spoken: 1.0})])
+    text = model_card(spoken, content, trained, [Score(spoken, spoken, 50.0, 100, {spoken: 1.0})])
     above = yaml.safe_load(text.split("---\n")[1])
     assert above["model-index"][0]["results"][0]["dataset"]["split"] == spoken
     assert re.fullmatch(r"[\w.-]+", above["datasets"][0])
@@ -212,6 +210,16 @@ def test_text_of_users_stays_text(written):
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
     assert escaped("a\nb") == "a b" and fenced("a\n```\nb").startswith("````text\n")
     assert yaml.safe_load(head("x", architecture, None, []).strip("-\n"))["tags"]
+
+
+@pytest.mark.parametrize(
+    ("value", "questions", "interval"),
+    [(50.0, 100, (40.4, 59.6)), (100.0, 4, (51.0, 100.0)), (0.0, 10, (0.0, 27.8)), (100.0001, 1, (20.7, 100.0))],
+)
+def test_intervals_are_those_of_wilson(value, questions, interval):
+    """The figures of the method's tables, with 1.96 deviations."""
+    assert Score("a", "b", value, questions).interval == pytest.approx(interval, abs=0.06)
+    assert Score("a", "b", value).interval is None
 
 
 def test_a_network_that_no_search_found(tiny_data, settings, tmp_path):
