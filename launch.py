@@ -35,7 +35,7 @@ ACTIONS = (
         "export",
         ("config", "experiment"),
         argument={"nargs": "?", "const": Path("architecture.json"), "type": Path, "metavar": "FILE"}
-        | {"help": "write the best architecture of an experiment, running or not (architecture.json)"},
+        | {"help": "best architecture of an experiment (architecture.json)"},
     ),
     Action(
         "train",
@@ -65,6 +65,11 @@ ACTIONS = (
         "export_onnx",
         ("settings", "architecture"),
         argument={"type": Path, "nargs": 2, "metavar": ("CHECKPOINT", "FILE"), "help": "a network as an ONNX file"},
+    ),
+    Action(
+        "export_model",
+        ("settings", "architecture"),
+        argument={"type": Path, "nargs": 2, "metavar": ("CHECKPOINT", "FOLDER"), "help": "to give away, with a card"},
     ),
     Action(
         "check",

@@ -1,28 +1,34 @@
-"""Loads networks from checkpoints: those that were trained here, and those that mcan-vqa and mmnas publish."""
+"""Loads networks: from checkpoints of trainings here, from model folders, from what mcan-vqa and mmnas publish."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
 
 from experiment.architectures import fixed_architecture, read_architecture
 from experiment.settings import Settings
+from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.network import Network
 from model_space.published.checkpoints import data_sizes, is_published, published_network
 from trainer.callbacks.checkpoint import load_checkpoint
 from trainer.data.features.extractors import only_extractor
+from trainer.data.settings import DataSettings
 from trainer.data.splits import load_vocabulary, make_data
 from trainer.data.vocabulary import Vocabulary
+from trainer.model_folder import load_model
 from trainer.train import EXTRACTOR, trained_network
 
 
 class LoadedNetwork(NamedTuple):
-    """The network of a checkpoint, ready to answer, and what is known of the data that it was trained on."""
+    """A network that is ready to answer, with what it was loaded from."""
 
     network: Network
     vocabulary: Vocabulary
     """The words and answers that it knows."""
+    data: DataSettings
+    """How questions and images are read: as the settings say, with as many words and regions as a model folder says."""
     checkpoint: Path
     extractor: str | None
     """What made the features that it was trained on; None if that is not known."""
@@ -44,31 +50,58 @@ class LoadedNetwork(NamedTuple):
             raise InputError(f"{where}: features are {width} wide, the network of {self.checkpoint} takes {expected}")
 
 
-def load_network(checkpoint: Path, settings: Settings, source: Path | None = None) -> LoadedNetwork:
-    """Loads the network of a checkpoint, ready to answer, onto the GPU if there is one.
+def load_network(console: Console, checkpoint: Path, settings: Settings, source: Path | None = None) -> LoadedNetwork:
+    """Loads the network of a checkpoint or of a model folder, onto the GPU if there is one.
 
     Args:
-        checkpoint: A checkpoint that was trained here, or a published one.
-        settings: Say what a published checkpoint does not hold: its sizes, its architecture and its vocabulary.
+        console: Is told where a model folder has another say than the settings.
+        checkpoint: A checkpoint that was trained here, a published one, or a folder that ``--export-model`` wrote.
+        settings: Say how data are read, and what a published checkpoint does not hold: its sizes, its architecture and
+            its vocabulary.
         source: The architecture of a published checkpoint, as :func:`~experiment.architectures.read_architecture`
             takes it; None for the fixed network of the settings.
 
     Raises:
-        InputError: The file is no such checkpoint, or does not fit what the settings say.
+        InputError: It is no such checkpoint or folder, or does not fit what the settings say.
     """
-    content = load_checkpoint(checkpoint)
-    if is_published(content):
-        network, vocabulary = _published(content, checkpoint, settings, source)
-    elif source:
-        raise InputError(f"{checkpoint}: holds its architecture: --architecture is for published checkpoints")
+    data = settings.data
+    if checkpoint.is_dir():
+        _no_source(checkpoint, source)
+        network, vocabulary, _, reads = load_model(checkpoint)
+        data, extractor = data.model_copy(update=reads.model_dump(exclude={EXTRACTOR})), reads.extractor
+        if data != settings.data:
+            console.print(
+                f"{checkpoint}: reads {data.max_tokens} words and {data.max_regions} regions, as it was trained, not "
+                f"the {settings.data.max_tokens} and {settings.data.max_regions} of the settings",
+                markup=False,
+            )
     else:
-        network, vocabulary, _ = trained_network(content, str(checkpoint))
-    network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return LoadedNetwork(network, vocabulary, checkpoint, content.get(EXTRACTOR))
+        content = load_checkpoint(checkpoint)
+        network, vocabulary, _ = network_of(content, checkpoint, settings, source)
+        extractor = content.get(EXTRACTOR)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return LoadedNetwork(network.eval().to(device), vocabulary, data, checkpoint, extractor)
 
 
-def _published(content: dict, checkpoint: Path, settings: Settings, source: Path | None) -> tuple[Network, Vocabulary]:
-    """Returns the network and the vocabulary of a published checkpoint, see :func:`load_network`."""
+def network_of(
+    content: dict[str, Any], checkpoint: Path, settings: Settings, source: Path | None
+) -> tuple[Network, Vocabulary, Architecture]:
+    """Returns the network, the vocabulary and the architecture of a checkpoint's content, see :func:`load_network`."""
+    if is_published(content):
+        return _published(content, checkpoint, settings, source)
+    _no_source(checkpoint, source)
+    return trained_network(content, str(checkpoint))
+
+
+def _no_source(checkpoint: Path, source: Path | None) -> None:
+    if source:
+        raise InputError(f"{checkpoint}: holds its architecture: --architecture is for published checkpoints")
+
+
+def _published(
+    content: dict[str, Any], checkpoint: Path, settings: Settings, source: Path | None
+) -> tuple[Network, Vocabulary, Architecture]:
+    """Returns the network, the vocabulary and the architecture of a published checkpoint, see :func:`load_network`."""
     architecture = read_architecture(source, settings) if source else fixed_architecture(settings)
     make_data(settings.data)
     vocabulary = load_vocabulary(settings.data)
@@ -79,4 +112,5 @@ def _published(content: dict, checkpoint: Path, settings: Settings, source: Path
             f"{checkpoint}: knows {sizes.vocabulary_size} words and {sizes.answers} answers, the vocabulary of the "
             f"settings has {words} and {answers}: name the one it was trained with (data.vocabulary)"
         )
-    return published_network(content, architecture.for_data(sizes), str(checkpoint)), vocabulary
+    architecture = architecture.for_data(sizes)
+    return published_network(content, architecture, str(checkpoint)), vocabulary, architecture

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import os
+import shutil
 import tempfile
 import zlib
 from collections import Counter
@@ -105,6 +106,53 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def write_whole_folder(folder: Path) -> Iterator[Path]:
+    """Makes a folder appear whole or not at all.
+
+    The block writes into the folder that it is given (see :func:`partial_path`). When the block ends, that folder takes
+    the place of ``folder``; when it raises an error, it is removed. Processes that write into one folder take turns.
+
+    Args:
+        folder: The folder to make, which is not there yet or is empty. Missing folders above it are made.
+
+    Raises:
+        InputError: There is something in the folder, or the operating system refuses.
+    """
+    refuse_used(folder)
+    path = folder.resolve()  # also where it is called `.`
+    partial = partial_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent):
+            shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
+            partial.mkdir()
+            try:
+                yield partial
+                partial.replace(path)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuses a folder in which there is something, or that cannot be made.
+
+    Raises:
+        InputError: It is so.
+    """
+    try:
+        first = min((each.name for each in folder.iterdir()), default=None)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
+    if first is not None:
+        raise InputError(f"{folder}: holds something already ('{first}'): name another folder, or delete it")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from trainer.callbacks.curve import Curve, Epoch
 from trainer.callbacks.loss_monitor import LossMonitor
 from trainer.callbacks.resume import Resume
 from trainer.callbacks.run_folder import same_run
-from trainer.callbacks.tensorboard import TensorBoard
+from trainer.callbacks.tensorboard import Pictures, TensorBoard
 from trainer.data.splits import Data
 from trainer.data.vectors import start_embedding
 from trainer.data.vqa import VQADataset, loader, sampler_of
@@ -38,6 +38,7 @@ def search(
     settings: SearchSettings,
     folder: Path,
     report: Callable[[Epoch], None],
+    pictures: Pictures | None = None,
 ) -> Architecture:
     """Searches, with checkpoints; where ``folder`` holds the checkpoint of such a search, resumes it.
 
@@ -52,6 +53,7 @@ def search(
         report: Is told each epoch: epoch, epochs, accuracy of the derived architecture on the validation split in
             percent, loss, temperature, the probability of every candidate, and the health of the search
             (:mod:`trainer.supernet.health`).
+        pictures: Draw the curve for TensorBoard.
 
     Returns:
         The derived architecture. Its score is its accuracy on the validation split: with the supernet's weights, or
@@ -96,13 +98,18 @@ def search(
         }
 
     signal, curve = GradientSignal(), Curve(folder, measure, report)
-    run(data, space, settings, [signal, curve], folder)
+    run(data, space, settings, [signal, curve], folder, pictures)
     last = curve.epochs[-1]
     return Architecture(space=space, choices=last["choices"], score=last["accuracy"])
 
 
 def run(
-    data: Data, space: Space, settings: SearchSettings, watching: Sequence[Callback], folder: Path | None
+    data: Data,
+    space: Space,
+    settings: SearchSettings,
+    watching: Sequence[Callback],
+    folder: Path | None,
+    pictures: Pictures | None = None,
 ) -> BaseOneShotLightningModule:
     """Runs the loop of a search with callbacks that see what it does.
 
@@ -112,6 +119,7 @@ def run(
         settings: Settings of a strategy.
         watching: Callbacks of Lightning.
         folder: Where checkpoints go, from which the loop resumes; None keeps none.
+        pictures: Draw the curve for TensorBoard.
 
     Returns:
         The Lightning module of the strategy, with the supernet.
@@ -141,7 +149,7 @@ def run(
     used = [weights, architecture] if settings.bilevel else [weights]
     evaluator = Lightning(
         VQAModule(settings, steps),
-        trainer_of(settings, steps, callbacks(settings, used, watching, folder), processes),
+        trainer_of(settings, steps, callbacks(settings, used, watching, folder, pictures), processes),
         train_dataloaders=weights,
         val_dataloaders=architecture,
         fit_kwargs={"ckpt_path": checkpoint_in(folder)},
@@ -194,12 +202,16 @@ def training_batches(train: VQADataset, settings: SearchSettings) -> tuple[DataL
 
 
 def callbacks(
-    settings: SearchSettings, used: list[DataLoader], watching: Sequence[Callback], folder: Path | None
+    settings: SearchSettings,
+    used: list[DataLoader],
+    watching: Sequence[Callback],
+    folder: Path | None,
+    pictures: Pictures | None,
 ) -> list[Callback]:
     """Returns the callbacks of a search's loop; ``used`` are the batches that it reads."""
     monitor = LossMonitor(used, folder)
     if folder is None:
         return [monitor, *watching]
-    boards = [TensorBoard(folder, monitor, each) for each in watching if isinstance(each, Curve)]
+    boards = [TensorBoard(folder, monitor, each, pictures) for each in watching if isinstance(each, Curve)]
     resume = Resume([sampler_of(batches) for batches in used])
     return [resume, monitor, *watching, *boards, Checkpoints(folder, settings.checkpoint_minutes)]

@@ -1,6 +1,8 @@
 """Trains the network of one architecture from new weights."""
 
+import platform
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from trainer.module import VQAModule
 from trainer.processes import Processes
 from trainer.settings import WARMUP, Epochs, LoopSettings
 
+PACKAGES = ("torch", "pytorch-lightning")
+"""The packages whose versions a checkpoint names."""
+
 
 class TrainSettings(LoopSettings):
     """Settings of the training of a found or fixed network. The defaults are those of MCAN small."""
@@ -47,12 +52,19 @@ EXTRACTOR = "extractor"
 
 
 class SelfContained(Callback):
-    """Puts into each checkpoint what is needed to use it: the architecture, the vocabulary, what made the features."""
+    """Puts into each checkpoint what is needed to use it, the architecture and the vocabulary, and what it is of."""
 
-    def __init__(self, architecture: Architecture, data: Data):
-        self.contents = {"architecture": architecture.to_json(), "vocabulary": data.vocabulary.to_dict()}
-        if data.extractor:
-            self.contents[EXTRACTOR] = data.extractor
+    def __init__(self, architecture: Architecture, data: Data, settings: TrainSettings):
+        self.contents = {
+            "architecture": architecture.to_json(),
+            "vocabulary": data.vocabulary.to_dict(),
+            EXTRACTOR: data.extractor,
+            "trained": {
+                "data": data.described,
+                "settings": settings.model_dump(mode="json", exclude={"checkpoint_minutes"}),
+                "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            },
+        }
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -143,7 +155,7 @@ def callbacks_of(
         monitor,
         curve,
         TensorBoard(folder, monitor, curve),
-        SelfContained(architecture, data),
+        SelfContained(architecture, data, settings),
         Checkpoints(folder, settings.checkpoint_minutes),
     ]
 

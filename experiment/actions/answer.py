@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from experiment.networks import LoadedNetwork, load_network
-from experiment.settings import Settings, read_settings
+from experiment.settings import read_settings
 from model_space.errors import InputError
 from model_space.files import write_whole
 from trainer.data.features.npz import read_npz
@@ -59,8 +59,8 @@ def run(
     Args:
         console: Where the answers are printed.
         checkpoint: The network that is asked.
-        settings: Settings file that says how many words and regions networks are given (``data.max_tokens``,
-            ``data.max_regions``), and what makes features of a photo (``data.pictures``).
+        settings: Settings file that says what makes features of a photo (``data.pictures``) and, unless a model folder
+            does, how many words and regions networks are given (``data.max_tokens``, ``data.max_regions``).
         image: Features of the image, ``.npz``.
         photo: The image itself, in place of its features.
         question: The question; None for those that the terminal gives, a line each, until its end.
@@ -80,13 +80,11 @@ def run(
     if photo and picture:
         raise InputError("--picture is for features (--image): it is drawn on --photo itself")
     read = read_settings(settings)
-    loaded = load_network(checkpoint, read, architecture)
-    shown = (
-        _of_photo(photo, loaded, read, settings) if photo else _of_features(cast(Path, image), picture, loaded, read)
-    )
+    loaded = load_network(console, checkpoint, read, architecture)
+    shown = _of_photo(photo, loaded, settings) if photo else _of_features(cast(Path, image), picture, loaded)
     for number, asked in enumerate([question] if question is not None else questions(console), start=1):
         path = output if number == 1 else output.with_stem(f"{output.stem}-{number}")
-        answer(console, loaded, shown, asked, read.data.max_tokens, path)
+        answer(console, loaded, shown, asked, loaded.data.max_tokens, path)
 
 
 def questions(console: Console) -> Iterator[str]:
@@ -105,9 +103,9 @@ def questions(console: Console) -> Iterator[str]:
             yield question
 
 
-def _of_photo(path: Path, loaded: LoadedNetwork, settings: Settings, where: Path) -> Image:
+def _of_photo(path: Path, loaded: LoadedNetwork, where: Path) -> Image:
     """Returns a photo with the features that the network was trained on."""
-    pictures = settings.data.pictures
+    pictures = loaded.data.pictures
     if pictures is None:
         raise InputError(f"{where}: data.pictures is missing, which says how features are made of --photo {path}")
     if loaded.extractor is None:
@@ -119,18 +117,18 @@ def _of_photo(path: Path, loaded: LoadedNetwork, settings: Settings, where: Path
     (made,) = extractor([photo])
     loaded.check_features(made.features.shape[1], identity(pictures, extractor), f"--photo by data.pictures of {where}")
     features = made.features.astype(np.float16)  # as they are packed
-    return _cut(Image(features, made.boxes, made.size, np.asarray(photo)), settings)
+    return _cut(Image(features, made.boxes, made.size, np.asarray(photo)), loaded)
 
 
-def _of_features(path: Path, picture: Path | None, loaded: LoadedNetwork, settings: Settings) -> Image:
+def _of_features(path: Path, picture: Path | None, loaded: LoadedNetwork) -> Image:
     """Returns the image of a file of features, with the photo that is drawn on."""
-    features, boxes, size = read_npz(path, form=settings.data.form)
+    features, boxes, size = read_npz(path, form=loaded.data.form)
     loaded.check_features(features.shape[1], None, str(path))
-    return _cut(Image(features, boxes, size, None if picture is None else read_photo(picture, size)), settings)
+    return _cut(Image(features, boxes, size, None if picture is None else read_photo(picture, size)), loaded)
 
 
-def _cut(image: Image, settings: Settings) -> Image:
-    most = settings.data.max_regions
+def _cut(image: Image, loaded: LoadedNetwork) -> Image:
+    most = loaded.data.max_regions
     return image._replace(features=image.features[:most], boxes=image.boxes[:most])
 
 

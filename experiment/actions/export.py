@@ -1,5 +1,6 @@
 """``launch.py --export``: writes the best architecture of an experiment."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -7,12 +8,14 @@ from rich.console import Console
 from experiment.manager import records
 from experiment.manager.configuration import read_configuration
 from experiment.results import drawing
+from experiment.results.card import search_card
 from model_space.architecture import Architecture
 from model_space.errors import InputError
+from model_space.files import write_text
 
 
 def run(console: Console, file: Path, *, config: Path, experiment: str | None = None) -> None:
-    """Writes the best architecture of an experiment, its picture beside it, and the same in words.
+    """Writes the best architecture of an experiment, its picture and a card of the search beside it, and prints it.
 
     Args:
         console: Where the architecture is printed.
@@ -23,15 +26,19 @@ def run(console: Console, file: Path, *, config: Path, experiment: str | None = 
     Raises:
         InputError: There is no such experiment, or no result yet; or a file cannot be written.
     """
-    write(console, best(read_configuration(config).working_directory, experiment), file)
+    working_directory = read_configuration(config).working_directory
+    found = best(working_directory, experiment)
+    write(console, found, records.read(records.find(working_directory, experiment)).trials, file)
 
 
-def write(console: Console, architecture: Architecture, file: Path) -> None:
-    """Writes an architecture's file and its picture, and prints it."""
+def write(console: Console, architecture: Architecture, trials: Sequence[records.Trial], file: Path) -> None:
+    """Writes an architecture's file, its picture and the card of its search, and prints it."""
+    picture, card = file.with_suffix(".svg"), file.with_suffix(".md")
     architecture.save(file)
-    drawing.save_svg(architecture, file.with_suffix(".svg"))
+    drawing.save_svg(architecture, picture)
+    write_text(card, search_card(file.stem, architecture, trials))
     console.print(drawing.text(architecture), highlight=False)
-    console.print(f"architecture: {file}, drawn in {file.with_suffix('.svg')}")
+    console.print(f"architecture: {file}, drawn in {picture}, its search: {card}", markup=False)
 
 
 def best(working_directory: Path, experiment: str | None = None) -> Architecture:

@@ -48,7 +48,7 @@ def run(console: Console, checkpoint_and_file: list[Path], *, settings: Path, ar
         except ModuleNotFoundError:
             raise InputError(f"--export-onnx: '{package}' is not installed: pip install {' '.join(PACKAGES)}") from None
     check_writable(file)
-    loaded = load_network(checkpoint, read_settings(settings), architecture)
+    loaded = load_network(console, checkpoint, read_settings(settings), architecture)
     network, vocabulary = loaded.network.cpu(), loaded.vocabulary
     with write_whole(file) as partial:
         with console.status("exporting"):

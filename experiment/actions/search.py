@@ -65,7 +65,7 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
     draw_curves(experiment.trials, RESULTS / "curves.svg")
     console.print(f"curves of the trials: {RESULTS / 'curves.svg'}")
     found = best(configuration.working_directory, folder.name)
-    write(console, found, Path("architecture.json"))
+    write(console, found, experiment.trials, Path("architecture.json"))
     for trial in experiment.trials:
         curve = read_curve(trial.folder / "search")
         if not curve or "probabilities" not in curve[-1]:

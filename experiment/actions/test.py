@@ -34,8 +34,8 @@ def run(
 
     Args:
         console: Where results are printed.
-        sources: Checkpoints, or files of predictions (``.safetensors``) that this wrote for networks with the same
-            answers. Several are an ensemble, whose probabilities are averaged.
+        sources: Checkpoints, model folders, or files of predictions (``.safetensors``) that this wrote for networks
+            with the same answers. Several are an ensemble, whose probabilities are averaged.
         settings: Settings file that names the test split.
         output: Where the answers are written; None for ``runs/test.json``.
         save_predictions: Where the probabilities are written; None where they are not.
@@ -56,8 +56,14 @@ def run(
         check_writable(written)
     saved = [SavedPredictions.load(path) for path in sources if path.suffix == SUFFIX]
     checkpoints = [path for path in sources if path.suffix != SUFFIX]
-    loaded = [load_network(path, read, architecture) for path in checkpoints]
+    loaded = [load_network(console, path, read, architecture) for path in checkpoints]
     networks, vocabularies = [each.network for each in loaded], [each.vocabulary for each in loaded]
+    for path, each in zip(checkpoints, loaded, strict=True):
+        if each.data != (data := loaded[0].data):
+            raise InputError(
+                f"{path}: reads {each.data.max_tokens} words and {each.data.max_regions} regions, and {checkpoints[0]} "
+                f"{data.max_tokens} and {data.max_regions}: save the predictions of each (--save-predictions)"
+            )
     answers = same_answers(checkpoints, vocabularies, saved)
     make_data(data)
     dataset = None

@@ -17,7 +17,7 @@ def run(console: Console, checkpoint: Path, *, settings: Path, architecture: Pat
 
     Args:
         console: Where the accuracy is printed.
-        checkpoint: The network that is evaluated.
+        checkpoint: The network that is evaluated: a checkpoint or a model folder.
         settings: Settings file that names the validation split.
         architecture: The architecture of a published checkpoint, if not in the settings.
 
@@ -25,10 +25,10 @@ def run(console: Console, checkpoint: Path, *, settings: Path, architecture: Pat
         InputError: The split has no annotations; the checkpoint is wrong, or does not fit the data.
     """
     read = read_settings(settings)
-    data = read.data
-    if data.val.annotations is None:
+    if read.data.val.annotations is None:
         raise InputError(f"{settings}: data.val.annotations is missing: there is nothing to compare answers with")
-    loaded = load_network(checkpoint, read, architecture)
+    loaded = load_network(console, checkpoint, read, architecture)
+    data = loaded.data
     make_data(data)
     split = load_split(data, data.val, loaded.vocabulary)
     loaded.check_features(split.feature_size, split.extractor, str(data.val.features))

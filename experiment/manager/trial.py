@@ -120,6 +120,7 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
     with without_collector():
         # Not before the trial has asked for its parameters: torch takes seconds to load.
         from experiment.manager.workers import workers
+        from experiment.results.board import pictures
         from experiment.settings import read_settings
         from model_space.architecture import Architecture
         from trainer.callbacks.curve import read_curve
@@ -146,11 +147,12 @@ def search(settings_file: str, parameters: dict[str, Any], folder: Path, report:
         provenance = {"strategy": "multi-trial", "seed": settings.train.seed}
     else:
         with workers(settings, folder):
-            architecture = one_shot_search(data, space, settings.search, folder, report)
+            architecture = one_shot_search(data, space, settings.search, folder, report, pictures(space))
         provenance = {"strategy": settings.search.strategy, "seed": settings.search.seed}
         if warning := diagnosis(read_curve(folder)):
             print(warning, file=sys.stderr)
             provenance["health"] = warning
+    provenance["data"] = {"name": data.described["name"], "train": len(data.train), "val": len(data.val)}
     provenance["seconds"] = round(time.monotonic() - start, 1)
     provenance["cpu_seconds"] = round(sum(os.times()[:4]) - start_of_cpu, 1)  # with those of its workers, which ended
     return architecture.model_copy(update={"provenance": provenance})

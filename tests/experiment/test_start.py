@@ -54,7 +54,7 @@ def test_a_trial_on_data_that_is_there_loads_neither_scikit_learn_nor_what_other
     # TensorBoard is there after the first epoch, and not before.
     assert not packages & {"sklearn", "joblib", "torchvision", "IPython", "pytest"}
     ours = ("manager.control", "manager.follow", "actions", "results.comparison", "results.curves", "results.report")
-    ours += ("results.drawing", "architectures")
+    ours += ("results.card", "architectures")
     assert not modules & {*(f"experiment.{name}" for name in ours), "trainer.step_profile"}
     assert found["collects"] and found["frozen"] > 100_000
 

@@ -8,7 +8,14 @@ from multiprocessing import get_context
 import pytest
 
 from model_space.errors import InputError
-from model_space.files import check_writable, partial_path, read_json, write_text, write_whole
+from model_space.files import (
+    check_writable,
+    partial_path,
+    read_json,
+    write_text,
+    write_whole,
+    write_whole_folder,
+)
 
 fork = get_context("fork")
 
@@ -35,6 +42,27 @@ def test_what_an_error_or_a_kill_leaves(tmp_path):
     assert path.read_text() == "first" and partial_path(path).read_text() == "half"
     write_text(path, "second")
     assert path.read_text() == "second" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    with pytest.raises(KeyboardInterrupt), write_whole_folder(folder) as partial:
+        write_text(partial / "file.txt", "half")
+        raise KeyboardInterrupt
+    assert not list(folder.parent.iterdir())
+    write_text(partial_path(folder) / "left.txt", "what a killed process left")
+    folder.mkdir()  # an empty one is as good as none
+    with write_whole_folder(folder) as partial:
+        write_text(partial / "file.txt", "whole")
+        assert not list(folder.iterdir())
+    assert [path.name for path in folder.iterdir()] == ["file.txt"] and list(folder.parent.iterdir()) == [folder]
+    with (
+        pytest.raises(InputError, match=r"folder: holds something already \('file\.txt'\)"),
+        write_whole_folder(folder),
+    ):
+        pytest.fail("something is in it")
+    with pytest.raises(InputError, match="cannot be written"), write_whole_folder(folder / "file.txt" / "below"):
+        pytest.fail("it is below a file")
 
 
 def test_where_nothing_can_be_written(tmp_path):

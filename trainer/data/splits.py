@@ -1,8 +1,10 @@
 """Loads the splits that the settings name, and their vocabulary."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 from model_space.errors import InputError
 from model_space.sizes import DataSizes
@@ -24,6 +26,8 @@ class Data:
     sizes: DataSizes
     word_vectors: WordVectors | None = None
     """The vectors with which the embedding of words starts; None: it is learned from scratch."""
+    described: dict[str, Any] = field(default_factory=dict)
+    """What a checkpoint says of the data, see :func:`describe`."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -83,7 +87,28 @@ def load_data(settings: DataSettings) -> Data:
             f"{settings.train_parts[0].features} are {train.feature_size}"
         )
     only_extractor({"the training split": train.extractor, "the validation split": val.extractor})
-    return Data(train, val, train.sizes, vectors)
+    return Data(train, val, train.sizes, vectors, describe(settings, len(train), len(val)))
+
+
+def describe(settings: DataSettings, train: int, val: int) -> dict[str, Any]:
+    """Returns what is said of the data in a checkpoint: names and numbers, and no folder of the machine.
+
+    Args:
+        settings: What was read, and how.
+        train: Number of training questions.
+        val: Number of validation questions.
+    """
+    parts = settings.train_parts
+    return {
+        "name": parts[0].questions.absolute().parent.name,
+        "train": {"questions": train, "files": [part.questions.name for part in parts]},
+        "val": {"questions": val, "files": [settings.val.questions.name]},
+        "final": "validation" if settings.final is settings.val else "test",
+        "max_tokens": settings.max_tokens,
+        "max_regions": settings.max_regions,
+        "accuracy": settings.accuracy,
+        "word_vectors": settings.word_vectors and Path(settings.word_vectors).name,
+    }
 
 
 def make_data(settings: DataSettings) -> None:

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from experiment.actions import answer, check, pack, train, val
+from experiment.actions import answer, check, export_model, pack, train, val
 from experiment.settings import read_settings
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -56,11 +56,11 @@ def settings_file(folder, name="settings.yml", pictures=PATCHES):
     return folder / name
 
 
-def asked(folder, settings="settings.yml", **options) -> list[str]:
+def asked(folder, settings="settings.yml", network=None, **options) -> list[str]:
     said = console()
     answer.run(
         said,
-        folder / "run/last.ckpt",
+        network or folder / "run/last.ckpt",
         settings=folder / settings,
         output=folder / "answer.png",
         **{"question": "What colour is it?"} | options,
@@ -80,6 +80,17 @@ def test_a_photo_is_answered_as_in_the_split_and_drawn_on(folder):
         for index, text in enumerate(vocabulary.answers):
             assert shown[text] == pytest.approx(100 * expected[place][index].item(), abs=0.02)
         assert where == f"where it looked: {folder / 'answer.png'}"
+
+
+def test_a_model_folder_answers_photos_too_and_refuses_other_features(folder, tmp_path):
+    photo = sorted((folder / "val").iterdir())[0]
+    checkpoint, settings = folder / "run/last.ckpt", folder / "settings.yml"
+    export_model.run(console(), [checkpoint, tmp_path / "model"], settings=settings)
+    assert "patches (patch 16, side 32)" in (tmp_path / "model/README.md").read_text()
+    assert asked(folder, photo=photo, network=tmp_path / "model") == asked(folder, photo=photo)
+    settings_file(folder, "other.yml", {**PATCHES, "side": 64})
+    with pytest.raises(InputError, match=r"made by patches .*in the training of .*model by patches"):
+        asked(folder, "other.yml", photo=photo, network=tmp_path / "model")
 
 
 def test_without_a_question_the_terminal_is_asked_until_its_end(folder, monkeypatch):

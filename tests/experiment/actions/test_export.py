@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
+from rich.console import Console
 
+from experiment.actions import export
 from experiment.actions.export import best
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -78,3 +81,26 @@ def test_another_experiment(tmp_path: Path):
     written.metric("T1", 0.93)
     with pytest.raises(InputError, match="trial T1: reported no architecture; it is not a search of this package"):
         best(tmp_path)
+
+
+def test_what_is_written_beside_the_architecture(tmp_path: Path):
+    """The card tells of the search: the score with its interval, the trials, and where the architecture is from."""
+    written = Records(tmp_path / "runs" / "abc")
+    provenance = {"strategy": "snas", "data": {"name": "digits", "train": 900, "val": 400}}
+    for trial, score, state in (("T1", 40.0, "SUCCEEDED"), ("T2", 60.0, "SUCCEEDED")):
+        report(written, trial, score, architecture(score, provenance=provenance))
+        written.event(trial, state)
+    written.event("T3", "RUNNING", {"seed": 0})
+    config = tmp_path / "config.yml"
+    config.write_text("trialCommand: python -m experiment.manager.trial x.yml\nexperimentWorkingDirectory: runs\n")
+    console = Console(record=True, soft_wrap=True, width=400)
+    export.run(console, tmp_path / "my best.json", config=config)
+    assert f"its search: {tmp_path / 'my best.md'}" in console.export_text()
+    assert Architecture.load(tmp_path / "my best.json").score == 60.0 and (tmp_path / "my best.svg").exists()
+    _, head, text = (tmp_path / "my best.md").read_text().split("---\n", 2)
+    above = yaml.safe_load(head)
+    assert above["datasets"] == ["digits"] and "neural-architecture-search" in above["tags"]
+    assert "model-index" not in above  # the hub would take it for the accuracy of weights
+    assert "| validation | 60.0 | 55.1 to 64.7 | 400 |" in text
+    assert "![The architecture](my%20best.svg)" in text and "strategy: snas" in text
+    assert "| succeeded | 40.0 |" in text and "| succeeded | 60.0 |" in text and "| running | – |" in text
