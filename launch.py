@@ -42,7 +42,7 @@ ACTIONS = (
         ("settings", "folder"),
         resumes=True,
         argument={"type": Path, "metavar": "ARCHITECTURE"}
-        | {"help": "train the network of an architecture file, also of mmnas and NAS-VQA, or of a name (mmnasnet_vqa)"},
+        | {"help": "train an architecture file, or a network by its name"},
     ),
     Action(
         "val",
@@ -53,7 +53,7 @@ ACTIONS = (
         "test",
         ("settings", "architecture", "output", "save_predictions"),
         argument={"type": Path, "nargs": "+", "metavar": "CHECKPOINT"}
-        | {"help": "answers to the test split, as EvalAI takes them; several are averaged"},
+        | {"help": "answers as EvalAI takes them; several are averaged"},
     ),
     Action(
         "answer",
@@ -111,7 +111,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {"help": "of actions on one network (settings/digits.yml)"},
     "architecture": {"type": Path, "metavar": "FILE", "help": "of a published checkpoint, if not in settings"},
     "output": {"type": Path, "metavar": "FILE"}
-    | {"help": "of --test (runs/test.json), --answer (runs/answer.png), --multi-trial"},
+    | {"help": "of --test, --answer (in runs/), --multi-trial"},
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
     "photo": {"type": Path, "help": "with --answer: the image itself (data.pictures)"},
