@@ -4,6 +4,7 @@ Its forms are those of https://github.com/hengyuan-hu/bottom-up-attention-vqa, o
 https://github.com/jnhwkim/ban-vqa, of 10 to 100.
 """
 
+import reprlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -89,11 +90,11 @@ def _read_ids(path: Path) -> dict[ImageId, int]:
     if not isinstance(content, dict):
         raise InputError(f"{there[0]}: holds {type(content).__name__}, expected {what}")
     for key, row in content.items():
-        where = f"{there[0]}: image {key!r}"
-        if (isinstance(key, int) and key < 0) or not isinstance(key, int | str):
+        where = f"{there[0]}: image {reprlib.repr(key)}"
+        if not isinstance(key, int | str) or (isinstance(key, int) and key < 0):
             raise InputError(f"{where}: expected its number, or its name")
         if type(row) is not int:
-            raise InputError(f"{where}: its row is {row!r:.50}, expected a number")
+            raise InputError(f"{where}: its row is of type {type(row).__name__}, expected a number")
         if (image_id := image_named(str(key), str(there[0]))) in ids:
             raise InputError(f"{where}: image {image_id} twice: expected it once")
         ids[image_id] = row
