@@ -72,7 +72,7 @@ def _read_npy(path: Path, info: Path | None = None, *, form: NpzForm) -> ImageFe
     content = _load(info)
     if not isinstance(content, dict):
         raise InputError(f"{info}: holds {type(content).__name__}, expected a dict with {', '.join(NAMES[1:])}")
-    return _image(content | {"features": features}, str(info), form)
+    return _image(content | {"features": features}, f"{path} and {info.name}", form)
 
 
 def _load(path: Path) -> Any:
