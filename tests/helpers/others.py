@@ -26,7 +26,7 @@ def write_bottom_up(path: Path, images: list[Named]) -> None:
     """The table of peteanderson80/bottom-up-attention."""
     with path.open("w", newline="") as file:
         for _, number, (features, boxes, (width, height)) in images:
-            cells = (number, int(width), int(height), len(features), _coded(boxes), _coded(features))
+            cells = (number, int(width), int(height), len(features), coded(boxes), coded(features))
             file.write("\t".join(map(str, cells)) + "\r\n")
 
 
@@ -35,8 +35,8 @@ def write_lxmert(path: Path, images: list[Named]) -> None:
     with path.open("w", newline="") as file:
         for name, _, (features, boxes, (width, height)) in images:
             classes, sureness = np.arange(len(features)), np.ones(len(features), "f4")
-            coded = map(_coded, (classes, sureness, classes, sureness))
-            cells = (name, int(height), int(width), *coded, len(features), _coded(boxes), _coded(features))
+            told = map(coded, (classes, sureness, classes, sureness))
+            cells = (name, int(height), int(width), *told, len(features), coded(boxes), coded(features))
             file.write("\t".join(map(str, cells)) + "\r\n")
 
 
@@ -112,5 +112,6 @@ def write_hdf5(path: Path, images: list[Named], adaptive: bool = False, protocol
     path.with_name(f"{path.stem}_imgid2idx.pkl").write_bytes(pickle.dumps(rows, protocol))
 
 
-def _coded(array: np.ndarray) -> str:
+def coded(array: np.ndarray) -> str:
+    """An array as these tables have it."""
     return base64.b64encode(array.tobytes()).decode()

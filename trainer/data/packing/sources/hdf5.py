@@ -1,10 +1,9 @@
-"""HDF5 of bottom-up features, and the map of image ids beside it.
+"""HDF5 of bottom-up features.
 
 Its forms are those of https://github.com/hengyuan-hu/bottom-up-attention-vqa, of as many regions an image, and of
 https://github.com/jnhwkim/ban-vqa, of 10 to 100.
 """
 
-import reprlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from model_space.errors import InputError, one_line
-from model_space.files import read_json
 from trainer.data.features.names import ImageId
 from trainer.data.features.npz import ImageFeatures, NpzForm, image_features
-from trainer.data.packing.plain_pickle import read_pickle
-from trainer.data.packing.sources.source import Entry, IsPacked, Source, image_named, stamp_of
+from trainer.data.packing.sources.rows import check_rows, read_rows
+from trainer.data.packing.sources.source import Entry, IsPacked, Source, stamp_of
 
 FEATURES, BOXES, SPATIAL, POSITIONS = "image_features", "image_bb", "spatial_features", "pos_boxes"
 """The datasets: features (N, K, D) and boxes (N, K, 4) in pixels, and (N, K, 6) with the corners, width and height of
@@ -50,10 +48,10 @@ def open_hdf5(path: Path, form: NpzForm) -> Source:
     Raises:
         InputError: If it is none of these forms, or h5py is not installed.
     """
-    ids = _read_ids(path)
+    ids = read_rows(path)
     with _open(path) as file:
         datasets = _datasets(file, path)
-        _check_rows(ids, datasets.rows, path)
+        check_rows(ids, datasets.rows, path)
         packed = 2 * len(ids) * datasets.features.size / max(1, datasets.rows)
     return Source(path.stat().st_size, packed, partial(_entries, path, ids))
 
@@ -68,49 +66,6 @@ def _entries(path: Path, ids: dict[ImageId, int], is_packed: IsPacked) -> Iterat
             stamp = stamp_of(str(image_id), row, stat.st_size, stat.st_mtime_ns)
             read = None if is_packed(image_id, stamp) else partial(_image, *_read(datasets, row, where), where)
             yield Entry(where, image_id, stamp, stat.st_size * number // len(ids), read)
-
-
-def _read_ids(path: Path) -> dict[ImageId, int]:
-    """Returns the row of each image, of the map beside the file."""
-    ids, places = {}, [path.with_name(f"{path.stem}_imgid2idx{ending}") for ending in (".pkl", ".json")]
-    there = [place for place in places if place.is_file()]
-    if len(there) != 1:
-        raise InputError(
-            f"{path}: {'no' if not there else 'two'} maps of image ids to rows beside it: expected {places[0].name} or "
-            f"{places[1].name}"
-        )
-    what = "a map of image ids to rows"
-    if there[0] is places[1]:
-        content = read_json(there[0], what)
-    else:
-        try:
-            content = read_pickle(there[0].read_bytes(), str(there[0]))
-        except OSError as error:
-            raise InputError(f"{there[0]}: {what} cannot be read: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{there[0]}: holds {type(content).__name__}, expected {what}")
-    for key, row in content.items():
-        where = f"{there[0]}: image {reprlib.repr(key)}"
-        if not isinstance(key, int | str) or (isinstance(key, int) and key < 0):
-            raise InputError(f"{where}: expected its number, or its name")
-        if type(row) is not int:
-            raise InputError(f"{where}: its row is of type {type(row).__name__}, expected a number")
-        if (image_id := image_named(str(key), str(there[0]))) in ids:
-            raise InputError(f"{where}: image {image_id} twice: expected it once")
-        ids[image_id] = row
-    return ids
-
-
-def _check_rows(ids: dict[ImageId, int], rows: int, path: Path) -> None:
-    taken: dict[int, ImageId] = {}
-    for image_id, row in ids.items():
-        if not 0 <= row < rows:
-            raise InputError(
-                f"{path}: row {row}, which is image {image_id}'s by the map beside it, is not there: it has the rows "
-                f"0 to {rows - 1}"
-            )
-        if (other := taken.setdefault(row, image_id)) != image_id:
-            raise InputError(f"{path}: row {row} is of two images by the map beside it: {other} and {image_id}")
 
 
 def _open(path: Path) -> Any:
@@ -154,7 +109,7 @@ def _datasets(file: Any, path: Path) -> Datasets:
                 f"{path}: {name} is {dataset.shape}, expected {(*features[:-1], width)} since {FEATURES} is {features}"
             )
     if datasets.positions is not None:
-        shape = datasets.positions.shape
+        shape = datasets.positions.shape or ()
         if len(shape) != 2 or shape[1] != 2 or datasets.positions.dtype.kind not in "iu":
             raise InputError(f"{path}: {POSITIONS} is {datasets.positions.dtype} {shape}, expected numbers (images, 2)")
     return datasets
@@ -162,20 +117,20 @@ def _datasets(file: Any, path: Path) -> Datasets:
 
 def _read(datasets: Datasets, row: int, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Reads the features, boxes and shares of an image."""
+    place: int | slice = row
+    if datasets.positions is not None:
+        start, end = _rows(datasets.positions, row, where).tolist()
+        regions = len(datasets.features)
+        if not 0 <= start < end <= regions:
+            raise InputError(f"{where}: {POSITIONS} is {start} to {end}, expected some of the {regions} regions")
+        place = slice(start, end)
+    shares = None if datasets.spatial is None else _rows(datasets.spatial, place, where)
+    return _rows(datasets.features, place, where), _rows(datasets.boxes, place, where), shares
+
+
+def _rows(dataset: Any, place: int | slice, where: str) -> np.ndarray:
     try:
-        place: int | slice = row
-        if datasets.positions is not None:
-            start, end = datasets.positions[row].tolist()
-            regions = len(datasets.features)
-            if not 0 <= start < end <= regions:
-                raise InputError(
-                    f"{where}: {POSITIONS} is {start} to {end}, expected at least one of the {regions} regions"
-                )
-            place = slice(start, end)
-        shares = None if datasets.spatial is None else datasets.spatial[place]
-        return datasets.features[place], datasets.boxes[place], shares
-    except InputError:
-        raise
+        return dataset[place]
     except Exception as error:  # h5py has a dozen errors for a broken file
         raise InputError(f"{where}: broken or cut short: {one_line(error)}") from None
 
@@ -186,14 +141,14 @@ def _image(features: np.ndarray, boxes: np.ndarray, shares: np.ndarray | None, w
 
 
 def _size(boxes: np.ndarray, shares: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Returns the width and height of an image, of boxes (N, 4) in pixels and as shares (N, 6); none if a box that
-    is not empty is missing."""
+    """Returns the width and height of an image, by boxes (N, 4) in pixels and as shares (N, 6) of it; none where all
+    boxes end at its left or upper side."""
     pixels, corners = boxes.astype(np.float64), shares[:, :4].astype(np.float64)
     if not np.isfinite(shares).all():
         raise InputError(f"{where}: {SPATIAL} holds NaN or infinity")
-    largest = corners[:, 2:].argmax(0)
     if not len(corners) or not np.isfinite(pixels).all() or corners[:, 2:].max(0).min() <= 0:
         return None, None
+    largest = corners[:, 2:].argmax(0)  # of which the size is known best
     size = pixels[largest, (2, 3)] / corners[largest, (2, 3)]
     size = np.where(np.abs(size - size.round()) < NEAR_PIXEL, size.round(), size)
     if size.min() <= 0 or not np.allclose(pixels / np.tile(size, 2), corners, rtol=0, atol=NEAR_SHARE):
