@@ -24,6 +24,8 @@ BoxesForm = Literal["files", "grid", "none"]
 """Where the boxes of regions are from."""
 
 ARRAYS = ("x", "bbox", "image_w", "image_h")
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that packed features have room for."""
 
 
 class ImageFeatures(NamedTuple):
@@ -202,7 +204,7 @@ def _size_of_file(
     for name, size in zip(form.names[2:], (width, height)):
         if size is None:
             raise InputError(f"{where}: no array {name!r}; expected {', '.join(form.names)}")
-        if size.shape != () or size.dtype.kind not in "fiu" or not 0 < size < np.inf:
+        if size.shape != () or size.dtype.kind not in "fiu" or not 0 < size <= LARGEST:
             raise InputError(f"{where}: {name} is {reprlib.repr(size.tolist())}, expected a number of pixels above 0")
     return float(width), float(height)  # type: ignore[arg-type]  # neither is None
 

@@ -5,6 +5,7 @@ https://github.com/jnhwkim/ban-vqa, of 10 to 100.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,8 +50,7 @@ def open_hdf5(path: Path, form: NpzForm) -> Source:
         InputError: If it is none of these forms, or h5py is not installed.
     """
     ids = read_rows(path)
-    with _open(path) as file:
-        datasets = _datasets(file, path)
+    with _open(path) as datasets:
         check_rows(ids, datasets.rows, path)
         packed = 2 * len(ids) * datasets.features.size / max(1, datasets.rows)
     return Source(path.stat().st_size, packed, partial(_entries, path, ids))
@@ -59,8 +59,7 @@ def open_hdf5(path: Path, form: NpzForm) -> Source:
 def _entries(path: Path, ids: dict[ImageId, int], is_packed: IsPacked) -> Iterator[Entry]:
     """Reads an image at a time, in the order in which they lie in the file."""
     stat = path.stat()
-    with _open(path) as file:
-        datasets = _datasets(file, path)
+    with _open(path) as datasets:
         for number, (image_id, row) in enumerate(sorted(ids.items(), key=lambda each: each[1]), 1):
             where = f"{path}: row {row} (image {image_id})"
             stamp = stamp_of(str(image_id), row, stat.st_size, stat.st_mtime_ns)
@@ -68,71 +67,67 @@ def _entries(path: Path, ids: dict[ImageId, int], is_packed: IsPacked) -> Iterat
             yield Entry(where, image_id, stamp, stat.st_size * number // len(ids), read)
 
 
-def _open(path: Path) -> Any:
+@contextmanager
+def _open(path: Path) -> Iterator[Datasets]:
     try:
         import h5py
     except ImportError:
         raise InputError(f"{path}: HDF5 is read by h5py, which is missing: pip install h5py") from None
+    with ExitStack() as stack:
+        with _told(f"{path}: broken, or no HDF5"):
+            file = stack.enter_context(h5py.File(path, "r", rdcc_nbytes=CHUNKS))
+            found = [file.get(name) for name in (FEATURES, BOXES, SPATIAL, POSITIONS)]
+            found = [each if isinstance(each, h5py.Dataset) else None for each in found]
+            datasets = Datasets(*found)
+            _check_shapes(datasets, path)
+        yield datasets
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Makes any error one line that begins so: h5py has a dozen for a broken file."""
     try:
-        return h5py.File(path, "r", rdcc_nbytes=CHUNKS)
-    except OSError as error:
-        raise InputError(f"{path}: broken, or no HDF5: {one_line(error)}") from None
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what}: {one_line(error)}") from None
 
 
-def _datasets(file: Any, path: Path) -> Datasets:
-    """Returns the datasets of a file, whose shapes fit each other."""
-    import h5py
-
-    found = {}
-    for name in (FEATURES, BOXES, SPATIAL, POSITIONS):
-        try:
-            found[name] = file.get(name)
-        except Exception as error:  # h5py has a dozen errors for a broken file
-            raise InputError(f"{path}: broken: {name}: {one_line(error)}") from None
-        if found[name] is None and name in (FEATURES, BOXES):
+def _check_shapes(datasets: Datasets, path: Path) -> None:
+    """Checks that the datasets of a file are there, hold numbers and fit each other."""
+    for name, dataset in zip((FEATURES, BOXES, SPATIAL, POSITIONS), datasets):
+        if dataset is None and name in (FEATURES, BOXES):
             raise InputError(f"{path}: no dataset {name}; expected {FEATURES}, {BOXES} and {SPATIAL}")
-        if found[name] is None:
-            continue
-        if not isinstance(found[name], h5py.Dataset) or found[name].dtype.kind not in "fiu":
-            raise InputError(f"{path}: {name} is {found[name]!r:.80}, expected numbers")
-    datasets = Datasets(*found.values())
+        if dataset is not None and dataset.dtype.kind not in ("iu" if name == POSITIONS else "fiu"):
+            raise InputError(f"{path}: {name} is {dataset.dtype} {dataset.shape}, expected numbers")
     features = datasets.features.shape or ()
-    dimensions = 3 if datasets.positions is None else 2
-    if len(features) != dimensions:
+    if len(features) != (3 if datasets.positions is None else 2):
         raise InputError(
             f"{path}: {FEATURES} is {features}, expected (images, regions, features), or (regions, features) with "
             f"{POSITIONS}"
         )
-    for dataset, width, name in ((datasets.boxes, 4, BOXES), (datasets.spatial, 6, SPATIAL)):
+    for name, dataset, width in ((BOXES, datasets.boxes, 4), (SPATIAL, datasets.spatial, 6)):
         if dataset is not None and dataset.shape != (*features[:-1], width):
             raise InputError(
                 f"{path}: {name} is {dataset.shape}, expected {(*features[:-1], width)} since {FEATURES} is {features}"
             )
-    if datasets.positions is not None:
-        shape = datasets.positions.shape or ()
-        if len(shape) != 2 or shape[1] != 2 or datasets.positions.dtype.kind not in "iu":
-            raise InputError(f"{path}: {POSITIONS} is {datasets.positions.dtype} {shape}, expected numbers (images, 2)")
-    return datasets
+    if datasets.positions is not None and (shape := datasets.positions.shape) != (*shape[:1], 2):
+        raise InputError(f"{path}: {POSITIONS} is {shape}, expected (images, 2)")
 
 
 def _read(datasets: Datasets, row: int, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Reads the features, boxes and shares of an image."""
-    place: int | slice = row
-    if datasets.positions is not None:
-        start, end = _rows(datasets.positions, row, where).tolist()
-        regions = len(datasets.features)
-        if not 0 <= start < end <= regions:
-            raise InputError(f"{where}: {POSITIONS} is {start} to {end}, expected some of the {regions} regions")
-        place = slice(start, end)
-    shares = None if datasets.spatial is None else _rows(datasets.spatial, place, where)
-    return _rows(datasets.features, place, where), _rows(datasets.boxes, place, where), shares
-
-
-def _rows(dataset: Any, place: int | slice, where: str) -> np.ndarray:
-    try:
-        return dataset[place]
-    except Exception as error:  # h5py has a dozen errors for a broken file
-        raise InputError(f"{where}: broken or cut short: {one_line(error)}") from None
+    with _told(f"{where}: broken or cut short"):
+        place: int | slice = row
+        if datasets.positions is not None:
+            start, end = datasets.positions[row].tolist()
+            regions = len(datasets.features)
+            if not 0 <= start < end <= regions:
+                raise InputError(f"{where}: {POSITIONS} is {start} to {end}, expected some of the {regions} regions")
+            place = slice(start, end)
+        shares = None if datasets.spatial is None else datasets.spatial[place]
+        return datasets.features[place], datasets.boxes[place], shares
 
 
 def _image(features: np.ndarray, boxes: np.ndarray, shares: np.ndarray | None, where: str) -> ImageFeatures:
