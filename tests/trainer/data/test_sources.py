@@ -385,6 +385,8 @@ def test_folders_of_two_forms(tmp_path):
     (folder / "25.npy").unlink()
     (folder / "COCO_train2014_000000000009.pth").touch()
     refused("train2014: two files of image 9: 9.pth and COCO_train2014_000000000009.pth", folder)
+    np.savez(folder / "8.npz", x=np.ones((3, 2)), bbox=np.ones((2, 4)))  # beside which others may lie
+    assert list(packed_images(folder)) == [8]
 
 
 INFO = {"bbox": np.ones((2, 4), "f4"), "num_boxes": 2, "image_width": 9, "image_height": 9}
