@@ -110,8 +110,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "settings": {"type": Path, "default": Path("settings/digits.yml"), "metavar": "FILE"}
     | {"help": "of actions on one network (settings/digits.yml)"},
     "architecture": {"type": Path, "metavar": "FILE", "help": "of a published checkpoint, if not in settings"},
-    "output": {"type": Path, "metavar": "FILE"}
-    | {"help": "of --test, --answer (in runs/), --multi-trial"},
+    "output": {"type": Path, "metavar": "FILE"} | {"help": "of --test, --answer (in runs/), --multi-trial"},
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
     "photo": {"type": Path, "help": "with --answer: the image itself (data.pictures)"},

@@ -15,10 +15,10 @@ from rich.progress import (
 )
 
 from experiment.settings import read_settings
-from trainer.data.features.folder import image_id_of, names_below
 from trainer.data.features.paths import packed_path
 from trainer.data.packing.pack import pack as pack_features
 from trainer.data.packing.pack import pack_pictures
+from trainer.data.pictures.reading import holds_pictures
 from trainer.data.splits import make_data
 
 
@@ -52,7 +52,7 @@ def run(console: Console, settings: Path) -> None:
                 progress.update(task, completed=looked_at, total=total, images=images)
 
             was_there = packed_path(source).is_file()
-            if data.pictures and source.is_dir() and not any(map(image_id_of, names_below(source))):
+            if data.pictures and holds_pictures(source):
                 target = pack_pictures(source, data.pictures, seen, lambda why: console.print(f"left out: {why}"))
             else:
                 target = pack_features(source, seen, data.form)

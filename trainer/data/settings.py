@@ -36,7 +36,8 @@ class SplitSettings(BaseModel):
     """The JSON file of the answers, or a table, by default that of the questions; null for a split whose answers are
     not public."""
     features: OneOrSeveral[Path]
-    """A folder with one .npz an image, or a packed file; or several of these, each with other images."""
+    """A folder with one .npz an image, or what `launch.py --pack` makes one file of (docs/own_data.md); or several of
+    these, each with other images."""
 
     @model_validator(mode="before")
     @classmethod
@@ -81,7 +82,7 @@ class DataSettings(BaseModel):
     boxes: BoxesForm = "files"
     """`files`: boxes are `bbox` in the .npz files; `grid`: they are the cells of a grid, of which `x` is (features,
     rows, columns), or (features, regions) for as many rows as columns; `none`: there are none, and the network gets
-    zeros."""
+    zeros. So it is with mmf's features, whose boxes are `bbox`, too; other forms that are packed have their own."""
     pictures: PicturesSettings | None = None
     """What makes features of pictures, where `features` name folders of pictures (`--pack` makes them); null: they name
     features."""

@@ -264,13 +264,15 @@ def test_parts_of_two_widths(files, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("train2014.h5", "HDF5, whose image ids are in a pickle"),
-        ("train2014.hdf5", "HDF5"),
-        ("train2014.lmdb", "LMDB"),
+        ("train2014.pth", "a file of one image"),
+        ("train2014.npy", "a file of one image, .*expected a folder of .npz, of .pth .*LXMERT.*hdf5.*lmdb"),
         ("train2014.pkl", "without running code"),
         ("train2014.zip", "archive of another kind"),
         ("train2014.tar.gz", "make train2014.safetensors of it with launch.py --pack"),
         ("train2014.tsv", "make train2014.safetensors of it with launch.py --pack"),
+        ("train2014.h5", "make train2014.safetensors of it with launch.py --pack"),
+        ("train2014.hdf5", "make train2014.safetensors of it with launch.py --pack"),
+        ("train2014.lmdb", "make train2014.safetensors of it with launch.py --pack"),
     ],
 )
 def test_other_forms_are_refused_by_name(files, name, message):

@@ -3,7 +3,6 @@
 PACK_KILLS=500 pytest tests/trainer/data/test_packing.py    # for longer
 """
 
-import base64
 import contextlib
 import os
 import resource
@@ -19,7 +18,9 @@ from safetensors.numpy import save_file
 
 from experiment.actions import pack as pack_action
 from model_space.errors import InputError
+from tests.helpers import others
 from tests.helpers.official import write_official
+from tests.helpers.others import Named
 from trainer.data.features.folder import feature_files
 from trainer.data.features.npz import read_npz
 from trainer.data.features.packed import open_packed, packed_arrays, verify
@@ -102,28 +103,28 @@ def test_an_archive_is_read_without_unpacking(folder, expected, ending, mode):
     same_as_folder(packed, kept)
 
 
-def write_tsv(folder, path):
-    with path.open("w", newline="") as file:
-        for image_id, each in feature_files(folder).items():
-            image = read_npz(each)
-            numbers = (image_id, *map(int, image.size), len(image.features))
-            coded = (base64.b64encode(array.astype("f4").tobytes()).decode() for array in (image.boxes, image.features))
-            file.write("\t".join([*map(str, numbers), *coded]) + "\r\n")
+def named(folder):
+    """The images of a folder as other projects know them."""
+    files = feature_files(folder)
+    return [Named(path.name.partition(".")[0], image_id, read_npz(path)) for image_id, path in files.items()]
 
 
 def test_the_tsv_of_bottom_up_attention(folder):
-    write_tsv(folder, tsv := folder.with_name("trainval.tsv"))
+    others.write_bottom_up(tsv := folder.with_name("trainval.tsv"), named(folder))
     packed = pack(tsv)
     assert packed.name == "trainval.safetensors"
     same_as_folder(packed, folder)
 
 
 def kinds(folder):
-    """The same images as a folder, an archive and a table."""
-    write_tsv(folder, tsv := folder.with_name("table.tsv"))
+    """The same images as a folder, an archive, a table, HDF5 and LMDB."""
+    images = named(folder)
+    others.write_bottom_up(tsv := folder.with_name("table.tsv"), images)
+    others.write_hdf5(hdf5 := folder.with_name("train.hdf5"), images, adaptive=True)
+    others.write_lmdb(lmdb := folder.with_name("detectron.lmdb"), images)
     with tarfile.open(archive := folder.with_name("archive.tar.gz"), "w:gz") as file:
         file.add(folder, "train2014")
-    return [folder, archive, tsv]
+    return [folder, archive, tsv, hdf5, lmdb]
 
 
 # Interrupted
@@ -237,8 +238,8 @@ def image(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x": np.ones((31, 5), "f4")}, "x has 31 features a region, those before 32"),
-        ({"x": np.full((32, 5), 7e4, "f4")}, "x holds 70000: float16 holds 65504 at most"),
+        ({"x": np.ones((31, 5), "f4")}, "31 features a region, those before have 32"),
+        ({"x": np.full((32, 5), 7e4, "f4")}, "a feature is 70000: float16 holds 65504 at most"),
         ({"x": np.full((32, 5), np.nan, "f2")}, "x holds NaN or infinity"),
         ({"x": np.array([[{}]])}, "broken, or not an .npz of plain arrays: ValueError: Object arrays"),
     ],
@@ -259,7 +260,7 @@ def test_folders_without_any_byte_of_features(tmp_path):
 
 
 def test_broken_archives(folder):
-    _, archive, tsv = kinds(folder)
+    _, archive, tsv, *_ = kinds(folder)
     for path in (archive, tsv):
         path.write_bytes(path.read_bytes()[:-300])
     refused("archive.tar.gz: broken or cut short: ReadError: unexpected end of data", archive)
@@ -278,7 +279,7 @@ def test_broken_archives(folder):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"image_id\timage_w", "line 1: 2 columns, expected image_id, image_w"),
+        (b"image_id\timage_w", "line 1: 2 columns, expected those of bottom-up attention .image_id, image_w, .*LXMERT"),
         (b"seven\t1\t1\t1\tAAAA\tAAAA", "line 1: image_id is 'seven', expected a number"),
         (b"7\t1\t1\t2\tAAAA\tAAAA", "line 1: not of numbers and float32 in base64"),
         (b"7\t1\t1\tinf\tAAAA\tAAAA", "line 1: not of numbers and float32 in base64"),

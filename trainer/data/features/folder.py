@@ -18,6 +18,8 @@ from trainer.data.features.names import PICTURE, UNREADABLE, ImageId, image_of
 from trainer.data.features.npz import MCAN, NpzForm, NpzHeader, read_header, read_npz
 from trainer.data.features.packed import PackedFeatures
 
+INFO = "_info.npy"
+"""The ending of a file of mmf's with what else is known of an image, beside its features."""
 IN_MEMORY = 2**30
 """Features whose files have at most so many bytes are held in memory."""
 
@@ -100,27 +102,28 @@ class ReadingError(InputError):
         super().__init__(message.strip().rpartition("\n")[2].removeprefix(f"{__name__}.{type(self).__name__}: "))
 
 
-def feature_files(folder: Path) -> dict[ImageId, Path]:
-    """Returns the ``.npz`` files of a folder by the id of their image, in the order of their names.
+def feature_files(folder: Path, ending: str = ".npz") -> dict[ImageId, Path]:
+    """Returns the files of a folder with this ending by the id of their image, in the order of their names.
 
     Raises:
         InputError: If the folder cannot be read, or two files are of one image.
     """
     files: dict[ImageId, Path] = {}
-    for image_id, path in list_images(folder):
+    for image_id, path in list_images(folder, ending):
         if (other := files.setdefault(image_id, path)) is not path:
             raise InputError(f"{folder}: two files of image {image_id}: {other.name} and {path.name}")
     return files
 
 
-def list_images(folder: Path) -> list[tuple[ImageId, Path]]:
-    """Returns the image id and the path of every ``.npz`` file in a folder and below it, in the order of their names.
+def list_images(folder: Path, ending: str = ".npz") -> list[tuple[ImageId, Path]]:
+    """Returns the image id and the path of every file in a folder and below it with this ending, in the order of their
+    names.
 
     Raises:
         InputError: If the folder cannot be read, or has pictures in place of features.
     """
     names = names_below(folder)
-    listed = [(image_id, folder / name) for name in names if (image_id := image_id_of(name)) is not None]
+    listed = [(image_id, folder / name) for name in names if (image_id := image_id_of(name, ending)) is not None]
     if not listed and (picture := next(filter(PICTURE.search, names), None)):
         raise InputError(
             f"{folder}: has pictures, such as {picture}, and no features: launch.py --pack SETTINGS makes them, where "
@@ -146,14 +149,14 @@ def names_below(folder: Path) -> list[str]:
     return sorted(str(parent / name) for parent, of_parent in below for name in of_parent)
 
 
-def image_id_of(name: str) -> ImageId | None:
+def image_id_of(name: str, ending: str = ".npz") -> ImageId | None:
     """Returns the id of the image whose features are in a file of this name, or None for a file of another kind.
 
     Example:
         >>> image_id_of("COCO_train2014_000000000009.jpg.npz"), image_id_of("street/photo-17.npz")
         (9, 'street/photo-17')
     """
-    return image_of(name.removesuffix(".npz")) if name.endswith(".npz") else None
+    return image_of(name.removesuffix(ending)) if name.endswith(ending) and not name.endswith(INFO) else None
 
 
 def read_headers(folder: Path, paths: list[Path], form: NpzForm = MCAN) -> list[NpzHeader]:

@@ -11,7 +11,7 @@ import reprlib
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -24,6 +24,8 @@ BoxesForm = Literal["files", "grid", "none"]
 """Where the boxes of regions are from."""
 
 ARRAYS = ("x", "bbox", "image_w", "image_h")
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that packed features have room for."""
 
 
 class ImageFeatures(NamedTuple):
@@ -46,6 +48,8 @@ class NpzForm:
     boxes: BoxesForm = "files"
     """Whether boxes are in the files, are the cells of a grid, or there are none (then all are zero). Of a grid ``x``
     is (D, rows, columns), or (D, N) for as many rows as columns."""
+    names: tuple[str, str, str, str] = field(default=ARRAYS, repr=False)
+    """What features, boxes, width and height are called where they are from, for error messages."""
 
     def regions_of(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
         """Returns the number D of features of a region, and that of regions, of ``x`` in a shape; None for others."""
@@ -104,7 +108,7 @@ def read_npz(file: Path | bytes, where: str | None = None, form: NpzForm = MCAN)
             return [archive.get(f"{name}.npy") for name in ARRAYS]
 
     try:
-        found = _retried(read)
+        found = retried(read)
     except OSError as error:
         raise InputError(f"{where}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # NumPy and zipfile have a dozen errors for a broken file
@@ -139,60 +143,68 @@ def image_features(
         InputError: If an array has another type or shape, or holds NaN or infinity.
     """
     if x is None:
-        raise InputError(f"{where}: no array 'x'; expected {', '.join(ARRAYS)}")
+        raise InputError(f"{where}: no array '{form.names[0]}'; expected {', '.join(form.names)}")
     of_regions = form.regions_of(x.shape)
     if of_regions is None or x.dtype.kind not in "fiu":
-        raise InputError(f"{where}: x is {x.dtype} {x.shape}, expected numbers {form}")
+        raise InputError(f"{where}: {form.names[0]} is {x.dtype} {x.shape}, expected numbers {form}")
     (feature_size, regions), shape = of_regions, x.shape
     if x.size == 0:
-        raise InputError(f"{where}: x has {regions} regions of {feature_size} features, expected at least one")
+        raise InputError(
+            f"{where}: {form.names[0]} has {regions} regions of {feature_size} features, expected at least one"
+        )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
         x = x.astype(np.float16 if x.dtype.kind == "f" and x.dtype.itemsize == 2 else np.float32, copy=False)
     if form.transposed:
         x = np.moveaxis(x, -1, 0)
     if form.boxes == "files":
-        boxes = _boxes_of_file(bbox, x, where)
+        boxes = _boxes_of_file(bbox, x, where, form)
         extent = tuple(np.maximum(boxes[:, 2:].max(0), 1).tolist())
     elif form.boxes == "grid":
         rows, columns = x.shape[1:] if x.ndim == 3 else 2 * (math.isqrt(regions),)
         if rows * columns != regions:
-            raise InputError(f"{where}: x is {shape}, whose {regions} regions are no square; expected {form}")
+            raise InputError(
+                f"{where}: {form.names[0]} is {shape}, whose {regions} regions are no square; expected {form}"
+            )
         extent = float(columns), float(rows)
     else:
         boxes, extent = np.zeros((regions, 4), np.float32), (1.0, 1.0)
-    size = _size_of_file(width, height, where) or extent
+    size = _size_of_file(width, height, where, form) or extent
     if form.boxes == "grid":
         boxes = cells(rows, columns, size)
     x = x.reshape(feature_size, regions)
-    for name, array in (("x", x), ("bbox", boxes)):
+    for name, array in zip(form.names, (x, boxes)):
         if not _finite(array):
             raise InputError(f"{where}: {name} holds NaN or infinity")
     return ImageFeatures(np.array(x.T, order="C"), boxes, size)
 
 
-def _boxes_of_file(bbox: np.ndarray | None, x: np.ndarray, where: str) -> np.ndarray:
+def _boxes_of_file(bbox: np.ndarray | None, x: np.ndarray, where: str, form: NpzForm) -> np.ndarray:
+    features, boxes, *_ = form.names
     if bbox is None:
         raise InputError(
-            f"{where}: no array 'bbox'; expected {', '.join(ARRAYS)}, or the setting data.boxes: grid or none, "
+            f"{where}: no array '{boxes}'; expected {', '.join(form.names)}, or the setting data.boxes: grid or none, "
             "which is of features without boxes"
         )
     if bbox.shape != (x.shape[1], 4) or bbox.dtype.kind not in "fiu":
-        turned = bbox.shape == (x.shape[0], 4)
+        turned = form.names is ARRAYS and bbox.shape == (x.shape[0], 4)
+        shape = x.shape[::-1] if form.transposed else x.shape
         raise InputError(
-            f"{where}: bbox is {bbox.dtype} {bbox.shape}, expected numbers ({x.shape[1]}, 4) since x is {x.shape}"
-            + (", or the other setting of data.transposed, which says what comes first" if turned else "")
+            f"{where}: {boxes} is {bbox.dtype} {bbox.shape}, expected numbers ({x.shape[1]}, 4) since {features} is "
+            f"{shape}" + (", or the other setting of data.transposed, which says what comes first" if turned else "")
         )
     with np.errstate(over="ignore"):
         return bbox.astype(np.float32)
 
 
-def _size_of_file(width: np.ndarray | None, height: np.ndarray | None, where: str) -> tuple[float, float] | None:
+def _size_of_file(
+    width: np.ndarray | None, height: np.ndarray | None, where: str, form: NpzForm
+) -> tuple[float, float] | None:
     if width is None and height is None:
         return None
-    for name, size in (("image_w", width), ("image_h", height)):
+    for name, size in zip(form.names[2:], (width, height)):
         if size is None:
-            raise InputError(f"{where}: no array {name!r}; expected {', '.join(ARRAYS)}")
-        if size.shape != () or size.dtype.kind not in "fiu" or not 0 < size < np.inf:
+            raise InputError(f"{where}: no array {name!r}; expected {', '.join(form.names)}")
+        if size.shape != () or size.dtype.kind not in "fiu" or not 0 < size <= LARGEST:
             raise InputError(f"{where}: {name} is {reprlib.repr(size.tolist())}, expected a number of pixels above 0")
     return float(width), float(height)  # type: ignore[arg-type]  # neither is None
 
@@ -216,7 +228,7 @@ def read_header(path: Path, form: NpzForm = MCAN) -> NpzHeader:
             return (np.lib.format.read_array_header_2_0 if newer else np.lib.format.read_array_header_1_0)(file)
 
     try:
-        shape, _, dtype = _retried(read)
+        shape, _, dtype = retried(read)
     except Exception:  # NumPy and zipfile have a dozen errors for a broken file
         return NpzHeader(0, 0, 0)
     of_regions = form.regions_of(shape)
@@ -235,7 +247,7 @@ def _check_listing(content: bytes, listed: int) -> None:
         raise ValueError(f"{listed} members are listed, where there are {stated}")
 
 
-def _retried(read: Callable[[], T], times: int = 5) -> T:
+def retried(read: Callable[[], T], times: int = 5) -> T:
     """Reads up to five times. NumPy parses the header of an array as Python text, and where several threads do so,
     Python 3.11 and 3.12 can fail by chance (https://github.com/python/cpython/issues/106905)."""
     for _ in range(times - 1):

@@ -1,4 +1,4 @@
-"""Packs the features of a folder or an archive into one file, which batches then map into memory.
+"""Packs the features of a folder or a file into one file, which batches then map into memory.
 
 The packed file is a safetensors file: it is mapped without a copy, holds no code, and its data can be written before
 its header is known. :func:`trainer.data.features.packed.packed_arrays` says what is in it. Its metadata hold a CRC-32
@@ -21,9 +21,10 @@ from trainer.data.features.folder import feature_files
 from trainer.data.features.names import ImageId, in_order, positions
 from trainer.data.features.npz import MCAN, NpzForm
 from trainer.data.features.packed import extractor_of, image_ids_of, packed_arrays
-from trainer.data.features.paths import ARCHIVES, packed_path, refuse_unknown
+from trainer.data.features.paths import ending_of, packed_path
 from trainer.data.packing.partial_file import PartialFile, journal_path
-from trainer.data.packing.sources import estimated_bytes, read_images, source_bytes
+from trainer.data.packing.reading import read_images
+from trainer.data.packing.sources.open import open_source
 from trainer.data.pictures.extract import extract, pictures_of
 from trainer.data.pictures.extractor import identity, stated
 from trainer.data.pictures.reading import ENDINGS, is_whole, list_pictures
@@ -40,9 +41,9 @@ def pack(source: Path, progress: Progress = lambda images, done, total: None, fo
     """Packs features, unless they are packed already. It resumes where an earlier call was ended.
 
     Args:
-        source: A folder of ``.npz`` files, a ``.tar`` or ``.tar.gz`` of them, or bottom-up attention's ``.tsv``.
+        source: A folder or a file of one of the forms of :mod:`trainer.data.packing.sources`.
         progress: Is called after every image.
-        form: What is in the ``.npz`` files.
+        form: What is in ``.npz`` files, and whether mmf's features have boxes.
 
     Returns:
         The packed file.
@@ -56,18 +57,17 @@ def pack(source: Path, progress: Progress = lambda images, done, total: None, fo
         for leftover in (partial_path(target), journal_path(target)):  # of a process killed after the file was whole
             leftover.unlink(missing_ok=True)
         return target
-    refuse_unknown(source)
-    if not source.is_dir() and not (source.is_file() and source.name.endswith(ARCHIVES)):
-        raise InputError(f"{source}: cannot be packed: expected a folder of .npz or a file {', '.join(ARCHIVES)}")
+    opened = open_source(source, form)
     with PartialFile(target) as packed, _one_thread(), _resumable(packed):
-        if total := source_bytes(source):
-            _check_room(target, estimated_bytes(source, total, form) - packed.size)
-        for entry, image in read_images(source, packed.has, form):
+        if opened.nbytes:
+            _check_room(target, opened.packed_nbytes - packed.size)
+        for entry, image in read_images(opened.entries(packed.has)):
             if image:
                 packed.add(entry, image)
-            progress(len(packed.records), entry.end, total)
+            progress(len(packed.records), entry.end, opened.nbytes)
         if not packed.records:
-            raise InputError(f"{source}: no features in it: expected files like COCO_train2014_000000000009.jpg.npz")
+            files = ": expected files like COCO_train2014_000000000009.jpg.npz" if source.is_dir() else ""
+            raise InputError(f"{source}: no features in it{files}")
         packed.finish()
     return target
 
@@ -147,7 +147,7 @@ def _check_room(target: Path, needed: float) -> None:
 def _check_same_images(source: Path, target: Path) -> None:
     """Checks that a folder has no image that its packed file lacks."""
     if source.is_dir():
-        packed, there = positions(image_ids_of(packed_arrays(target))), feature_files(source)
+        packed, there = positions(image_ids_of(packed_arrays(target))), feature_files(source, ending_of(source))
         if new := there.keys() - packed.keys():
             raise InputError(
                 f"{target}: made when {source} had not yet {len(new)} of its images, such as {in_order(new)[0]}: "

@@ -25,7 +25,7 @@ from trainer.data.features.names import UNREADABLE, ImageId, key_of
 from trainer.data.features.npz import ImageFeatures
 from trainer.data.features.packed import EXTRACTOR, NAMES, PACKED_FORMAT
 from trainer.data.packing.journal import Record, read_records
-from trainer.data.packing.sources import Entry
+from trainer.data.packing.sources.source import Entry
 from trainer.data.safetensors_file import header
 
 HEADER_SIZE = 4096
@@ -115,12 +115,12 @@ class PartialFile:
             raise InputError(f"{entry.where}: features of image {entry.image_id} once more: expected them once")
         if self.records and width != self.records[0].feature_size:
             raise InputError(
-                f"{entry.where}: x has {width} features a region, those before {self.records[0].feature_size}"
+                f"{entry.where}: {width} features a region, those before have {self.records[0].feature_size}"
             )
         features = torch.from_numpy(image.features)  # For both steps, NumPy takes ten times as long as torch.
         low, high = features.aminmax()
         if (largest := max(-low, high)) > LARGEST_HALF:
-            raise InputError(f"{entry.where}: x holds {largest:g}: float16 holds {LARGEST_HALF:g} at most")
+            raise InputError(f"{entry.where}: a feature is {largest:g}: float16 holds {LARGEST_HALF:g} at most")
         half = features.half().numpy()
         self._write(half)
         crc = zlib.crc32(half.data, self._crc)

@@ -18,7 +18,7 @@ from PIL import Image
 from model_space.errors import InputError
 from trainer.data.features.names import ImageId
 from trainer.data.packing.partial_file import PartialFile
-from trainer.data.packing.sources import Entry
+from trainer.data.packing.sources.source import Entry
 from trainer.data.pictures.extractor import Extractor, ExtractorSettings
 from trainer.data.pictures.reading import read_picture
 

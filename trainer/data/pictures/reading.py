@@ -9,10 +9,13 @@ from PIL import Image, ImageOps
 
 from model_space.errors import InputError
 from trainer.data.features.folder import names_below
-from trainer.data.features.names import ImageId, image_of
+from trainer.data.features.names import PICTURE, ImageId, image_of
+from trainer.data.features.paths import AN_IMAGE
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 """The endings of pictures, in whatever case."""
+LMDB = "data.mdb"
+"""The file that a folder has which is an LMDB."""
 WHITE = (255, 255, 255, 255)
 
 # Of pictures above its limit Pillow warns, and refuses those of twice as many pixels. Here all of them are refused.
@@ -36,6 +39,19 @@ def list_pictures(folder: Path) -> dict[ImageId, Path]:
         if (other := pictures.setdefault(image_of(name), path)) is not path:
             raise InputError(f"{folder}: two pictures of image {image_of(name)}: {other.name} and {path.name}")
     return pictures
+
+
+def holds_pictures(path: Path) -> bool:
+    """Returns whether a path is a folder with pictures and without features.
+
+    Raises:
+        InputError: If the folder cannot be read.
+    """
+    if not path.is_dir():
+        return False
+    names = names_below(path)
+    of_features = (*AN_IMAGE, LMDB)
+    return any(map(PICTURE.search, names)) and not any(name.endswith(of_features) for name in names)
 
 
 def read_picture(path: Path) -> Image.Image:
