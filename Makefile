@@ -25,7 +25,7 @@ study: .venv/installed
 faults: .venv/installed-dev
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.helpers.faults $(if $(SMALL),--kills 10 --broken 100)
 
-.venv/installed: requirements.txt experiment/manager/loopback.py experiment/manager/loopback.js
+.venv/installed: requirements.txt $(addprefix experiment/manager/,loopback.py loopback.js icons.py)
 	@$(PYTHON) experiment/supported.py
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet "$$(grep -o '^torch==[^ ]*' requirements.txt)"
