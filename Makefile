@@ -8,7 +8,7 @@ search: .venv/installed
 	.venv/bin/python launch.py
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest -n 3 --dist worksteal  # three, since much of the time is waiting for NNI
+	.venv/bin/python -m pytest -rs -n 3 --dist worksteal  # three, since much of the time is waiting for NNI
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

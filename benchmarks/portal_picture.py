@@ -2,15 +2,15 @@
 
 python -m benchmarks.portal_picture    (needs Chromium, and playwright of requirements-dev.txt)
 
-The searches are those of ``settings/digits.yml``, with fewer steps. They stay in ``runs/portal_picture``.
+The searches are those of ``settings/digits.yml``, with fewer and smaller steps. They stay in ``runs/portal_picture``.
 """
 
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
-from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
 from experiment.actions.search import follow
@@ -19,11 +19,23 @@ from experiment.manager.configuration import Configuration, read_configuration
 from experiment.manager.process import portal
 from model_space.files import write_text, write_whole
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser  # of requirements-dev.txt
+
 FOLDER = Path("runs/portal_picture")
 PICTURE = Path("docs/portal.png")
 STRATEGIES = ["progressive_shrinking", "darts", "single_path", "random_one_shot"]
-SEARCH = {"epochs": 15, "steps_per_epoch": 40, "decay_epochs": [13]}
-"""What is not as in ``settings/digits.yml``: 600 steps, not 1,500."""
+SEARCH = {
+    "epochs": 12,
+    "steps_per_epoch": 20,
+    "batch_size": 96,
+    "warmup": "20 steps",
+    "decay_epochs": [10],
+    "samples": 32,
+    "shortlist": 4,
+    "tuning_steps": 30,
+}
+"""What is not as in ``settings/digits.yml``: a tenth of its questions, so that the picture takes minutes."""
 COLUMNS = {"ID": False, "Duration": False, "strategy (space)": True}
 """The columns of the table that are not as the portal shows them first, so that it is not wider than the picture."""
 
@@ -43,34 +55,47 @@ def configuration() -> Configuration:
     return Configuration(FOLDER / "config.yml", content)
 
 
-def show(page: Page, address: str) -> None:
-    """Opens the curves of all trials, with the table of the trials below them."""
+def picture(browser: "Browser", address: str, trials: int) -> bytes:
+    """Returns a picture, as PNG, of the curves of all trials with the table of the trials below them.
+
+    Args:
+        browser: It opens a page of its own.
+        address: That of the portal.
+        trials: The number of trials, all of which have succeeded or will.
+    """
+    page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme="light")
+    page.set_default_timeout(60_000)  # milliseconds, as below
     page.goto(f"{address}/detail")
-    page.get_by_text("SUCCEEDED").nth(len(STRATEGIES) - 1).wait_for()
+    page.get_by_text("SUCCEEDED").nth(trials - 1).wait_for()
     page.get_by_role("button", name="Add/Remove columns").click()
     for column, shown in COLUMNS.items():
-        page.get_by_role("checkbox", name=column).set_checked(shown, force=True)
+        page.get_by_role("checkbox", name=column, exact=True).set_checked(shown, force=True)
     page.get_by_role("button", name="Save").click()
     page.get_by_role("tab", name="Intermediate result").click()
     page.mouse.move(0, 0)
-    page.wait_for_timeout(3000)  # the curves are drawn from left to right
+    page.wait_for_timeout(3_000)  # the curves are drawn from left to right
+    png = page.screenshot()
+    page.close()
+    return png
 
 
 def main() -> None:
     """Searches, and writes the picture."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sys.exit("playwright is not installed: make .venv/installed-dev")
     console = Console()
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        sys.exit("no browser: install chromium")
+        sys.exit("no browser here to make the picture with: install Chromium")
     folder = control.start(configuration())
     with control.held(folder):
         console.print(f"NNI's portal while it runs: {portal(folder)}")
         follow(console, folder)
         with sync_playwright() as playwright, write_whole(PICTURE) as partial:
             browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme="light")
-            show(page, str(portal(folder)))
-            partial.write_bytes(page.screenshot())
+            partial.write_bytes(picture(browser, str(portal(folder)), len(STRATEGIES)))
             browser.close()
     console.print(f"written: {PICTURE}, {PICTURE.stat().st_size / 1000:.0f} kB")
 

@@ -37,6 +37,7 @@ def site(tmp_path: Path) -> Path:
     (manager / "static" / "icons").mkdir(parents=True)
     (manager / "main.js").write_text(SERVER % str(NODE / "node_modules" / "express"))
     (manager / "static" / "index.html").write_text(PAGE)
+    os.utime(manager / "static" / "index.html", (0, 0))
     (manager / "static" / "icons" / "logo.png").write_bytes(b"a picture")
     return tmp_path
 
@@ -77,6 +78,8 @@ def test_page_takes_its_fonts_from_here(site: Path):
         assert body_of(requests.get(f"{address}/detail?x=1", timeout=20)) == body
         again = requests.get(address, headers={"If-None-Match": first.headers["ETag"]}, timeout=20)
         assert (again.status_code, again.content) == (304, b"")
+        old = requests.get(address, headers={"If-Modified-Since": "Wed, 01 Jan 2025 00:00:00 GMT"}, timeout=20)
+        assert body_of(old) == body  # and not the page on the disk, which is older
         head = requests.head(address, timeout=20)
         assert head.headers["Content-Length"] == first.headers["Content-Length"]
         part = requests.get(address, headers={"Range": "bytes=3-30"}, timeout=20)

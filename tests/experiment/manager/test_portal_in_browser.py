@@ -11,6 +11,7 @@ import pytest
 from nni.tools.nnictl.config_utils import Experiments
 from PIL import Image
 
+from benchmarks.portal_picture import picture
 from experiment.manager import control, icons, records
 from experiment.manager.follow import follow
 from experiment.manager.process import portal
@@ -89,6 +90,8 @@ def test_portal(home: Path):
             page.set_default_timeout(60 * SECONDS)
             page.on("pageerror", lambda error: said.append(str(error)))
             look(page, portal(folder), last.trials, home)
+            with Image.open(io.BytesIO(picture(launched, portal(folder), trials=2))) as image:
+                assert image.format == "PNG" and image.width == 1280
     foreign = [url for url in asked if urlsplit(url).hostname != "127.0.0.1" and not url.startswith(("data:", "blob:"))]
     assert asked and not foreign
     assert not said
