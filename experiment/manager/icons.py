@@ -181,7 +181,7 @@ ICONS: dict[str, tuple[int, list[Part]]] = {
     "Refresh": (0xE72C, [_sign("↻", 0.88)]),
     "ReminderTime": (0xEBF9, CLOCK),
     "ReplyAll": (0xEE0A, [_sign("↩", 0.9)]),
-    "RevToggleKey": (0xE845, [_sign("⇄", 0.9)]),
+    "RevToggleKey": (0xE845, [_sign("↩", 0.9)]),
     "Search": (0xE721, [_circle(0.32, (0.6, 0.6)), _line((0.38, 0.38), (0.1, 0.1))]),
     "Sort": (0xE8CB, [_sign("↕", 0.9)]),
     "SortDown": (0xEE69, [_sign("↓", 0.9)]),
@@ -212,7 +212,7 @@ ICONS: dict[str, tuple[int, list[Part]]] = {
 
 
 def write(file: Path) -> None:
-    """Writes the font, a WOFF file of 10 kB.
+    """Writes the font, a WOFF file of 9 kB.
 
     Raises:
         InputError: The file cannot be written.

@@ -104,6 +104,14 @@ def look(page, address: str, trials: list[records.Trial], home: Path) -> None:
     for name in ("Market", "MarketDown", "ChevronDown", "ReminderTime"):
         check_icon(page, name)
 
+    for panel in ("summary", "search-space", "config", "log"):
+        page.locator(f"img[alt={panel}]").click()
+        page.locator(".ms-Panel-main .view-line").nth(1).wait_for()  # of the editor that shows it
+        page.get_by_role("button", name="Close").last.click()
+        page.locator(".ms-Panel-main").wait_for(state="detached")
+    page.goto(f"{address}/experiment")
+    check_icon(page, "RevToggleKey")
+
     page.goto(f"{address}/detail")
     for trial in trials:
         row = row_of(page, trial)
