@@ -8,7 +8,7 @@ search: .venv/installed
 	.venv/bin/python launch.py
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest -n 3 --dist worksteal  # three, since much of the time is waiting for NNI
+	.venv/bin/python -m pytest -rs -n 3 --dist worksteal  # three, since much of the time is waiting for NNI
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
@@ -25,7 +25,7 @@ study: .venv/installed
 faults: .venv/installed-dev
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.helpers.faults $(if $(SMALL),--kills 10 --broken 100)
 
-.venv/installed: requirements.txt experiment/manager/loopback.py experiment/manager/loopback.js
+.venv/installed: requirements.txt $(addprefix experiment/manager/,loopback.py loopback.js icons.py)
 	@$(PYTHON) experiment/supported.py
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet "$$(grep -o '^torch==[^ ]*' requirements.txt)"

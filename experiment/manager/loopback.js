@@ -1,4 +1,5 @@
-// Preloaded into Node by NODE_OPTIONS (see loopback.py); it acts in NNI's manager and nowhere else.
+// Preloaded into Node by NODE_OPTIONS (see loopback.py); it acts in NNI's manager and nowhere else. What binds and guards
+// the portal comes first; what its page is given comes last, and can fail without harm to that.
 const fs = require('fs');
 const path = require('path');
 
@@ -55,4 +56,39 @@ if ((process.argv[1] || '').endsWith(path.join('nni_node', 'main.js'))) {
     }
     return true;
   };
+
+  // From the web the page would fetch its icons and the fonts of its text, both from where `FabricConfig` says, a setting
+  // of Fluent UI, of which it is made. So one line is put in the page: the icons are the font that icons.py drew, under
+  // each of the names that Fluent UI has for it, and the text has the system's fonts. That happens between the disk and
+  // the server, which tells the new length and tag, answers ranges, and does not compress. Where no font was drawn, the
+  // icons are fetched as ever.
+  const keepOffline = () => {
+    const font = path.join(path.dirname(process.argv[1]), '..', 'nni_icons.woff');
+    const drawn = fs.existsSync(font);
+    const configuration = JSON.stringify({ fontBaseUrl: '', ...(drawn && { iconBaseUrl: './icons/' }) });
+    const page = path.resolve('static', 'index.html'); // as NNI's server names it
+    const line = `<head><script>window.FabricConfig = ${configuration}</script>`;
+    const html = Buffer.from(fs.readFileSync(page, 'utf8').replace('<head>', line));
+    const started = new Date();
+
+    const icons = path.resolve('static', 'icons', 'fabric-icons-');
+    const served = (file) => (drawn && String(file).startsWith(icons) ? font : file);
+    const { stat, createReadStream } = fs;
+    fs.stat = (file, ...rest) => {
+      const callback = rest.pop();
+      stat(served(file), ...rest, (error, found) => {
+        callback(error, error || file !== page ? found : Object.assign(found, { size: html.length, mtime: started }));
+      });
+    };
+    fs.createReadStream = (file, options) => {
+      const { start = 0, end = html.length - 1 } = options || {};
+      const { Readable } = require('stream');
+      return file === page ? Readable.from([html.subarray(start, end + 1)]) : createReadStream(served(file), options);
+    };
+  };
+  try {
+    keepOffline();
+  } catch {
+    // Another page than NNI 3.0's: it stays as it is.
+  }
 }

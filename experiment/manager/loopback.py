@@ -16,10 +16,15 @@ To open the portal on purpose, to everyone who reaches this machine: ``NNI_PORTA
 A page in a browser on this machine could reach the portal all the same, by a name of its own that it lets point to
 127.0.0.1 (DNS rebinding), or blindly by a form. So the script answers 403 where a request's ``Host`` is not the
 portal's, or its ``Origin`` is another page, and where a link below ``/logs`` leads out of the experiment's logs.
+
+The portal's page fetched its icons from the web, and fonts for its text. With the script it fetches nothing: it takes
+the icons from a font that ``icons.py`` draws beside NNI's own files, which stay as they are. It is drawn by the command
+above, and where it is missing when a manager starts; where it cannot be drawn, the icons come from the web as before.
 """
 
 import json
 import os
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -55,6 +60,25 @@ def enable() -> None:
     options = os.environ.get("NODE_OPTIONS", "")
     if _option(SCRIPT) not in options:
         os.environ["NODE_OPTIONS"] = f"{options} {_option(SCRIPT)}".strip()
+    draw_icons(again=False)
+
+
+def draw_icons(again: bool) -> None:
+    """Draws the font of the portal's icons where ``loopback.js`` looks for it: beside the folder of NNI's manager.
+
+    Args:
+        again: Whether to draw it where it is there already.
+    """
+    try:
+        import nni_node
+
+        font = Path(nni_node.__path__[0]).with_name("nni_icons.woff")
+        if again or not font.exists():
+            from experiment.manager import icons  # here, since it may fail, and takes half a second
+
+            icons.write(font)
+    except Exception as error:  # whatever it is: the portal has to be bound, and its icons are not worth a search
+        print(f"NNI's portal fetches its icons from the web, since they cannot be drawn: {error}", file=sys.stderr)
 
 
 def install(folder: Path) -> None:
@@ -70,3 +94,4 @@ def install(folder: Path) -> None:
 
 if __name__ == "__main__":
     install(Path(sysconfig.get_path("purelib")))
+    draw_icons(again=True)
