@@ -6,14 +6,13 @@ The searches are those of ``settings/digits.yml``, with fewer steps. They stay i
 """
 
 import math
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 from rich.console import Console
 
+from benchmarks.browser import browser
 from experiment.actions.search import follow
 from experiment.manager import control
 from experiment.manager.configuration import Configuration, read_configuration
@@ -57,15 +56,15 @@ def configuration() -> Configuration:
     return Configuration(FOLDER / "config.yml", content)
 
 
-def picture(browser: "Browser", address: str, trials: int) -> bytes:
+def picture(chromium: "Browser", address: str, trials: int) -> bytes:
     """Returns a picture, as PNG, of the curves of all trials with the table of the trials below them.
 
     Args:
-        browser: It opens a page of its own.
+        chromium: It opens a page of its own.
         address: That of the portal.
         trials: The number of trials, all of which have succeeded or will.
     """
-    page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme="light")
+    page = chromium.new_page(viewport={"width": 1280, "height": 960}, color_scheme="light")
     page.set_default_timeout(60_000)  # milliseconds, as below
     page.goto(f"{address}/detail")
     page.get_by_text("SUCCEEDED").nth(trials - 1).wait_for()
@@ -83,22 +82,12 @@ def picture(browser: "Browser", address: str, trials: int) -> bytes:
 
 def main() -> None:
     """Searches, and writes the picture."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sys.exit("playwright is not installed: make .venv/installed-dev")
     console = Console()
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        sys.exit("no browser here to make the picture with: install Chromium")
-    folder = control.start(configuration())
-    with control.held(folder):
+    with browser() as chromium, control.held(folder := control.start(configuration())):
         console.print(f"NNI's portal while it runs: {portal(folder)}")
         follow(console, folder)
-        with sync_playwright() as playwright, write_whole(PICTURE) as partial:
-            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-            partial.write_bytes(picture(browser, str(portal(folder)), COUNT))
-            browser.close()
+        with write_whole(PICTURE) as partial:
+            partial.write_bytes(picture(chromium, str(portal(folder)), COUNT))
     console.print(f"written: {PICTURE}, {PICTURE.stat().st_size / 1000:.0f} kB")
 
 
