@@ -40,6 +40,12 @@ ACTIONS = (
         | {"help": "write the best architecture of an experiment, running or not (architecture.json)"},
     ),
     Action(
+        "report",
+        ("config", "output"),
+        argument={"nargs": "?", "const": True, "metavar": "ID"}
+        | {"help": "one HTML file on what an experiment, running or not, found (the latest one)"},
+    ),
+    Action(
         "train",
         ("settings", "folder"),
         resumes=True,
@@ -105,7 +111,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {"help": "of actions on one network (settings/digits.yml)"},
     "architecture": {"type": Path, "metavar": "FILE", "help": "of a published checkpoint, if not in settings"},
     "output": {"type": Path, "metavar": "FILE"}
-    | {"help": "of --test (runs/test.json), --answer (runs/answer.png), --multi-trial"},
+    | {"help": "of --report (results/report.html), --test (runs/test.json), --answer, --multi-trial"},
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
     "question": {"help": "with --answer"},
@@ -125,7 +131,7 @@ def parse() -> tuple[Action, list[Any], dict[str, Any]]:
     for name, argument in OPTIONS.items():
         parser.add_argument(flag(name), **argument)
     given = vars(parser.parse_args())
-    chosen = next((action for action in ACTIONS if given[action.name]), SEARCH)
+    chosen = next((action for action in ACTIONS if given[action.name] not in (None, False)), SEARCH)
     for name in OPTIONS:
         if name not in chosen.options and given[name] != parser.get_default(name):
             takers = [flag(action.name) for action in ACTIONS if name in action.options]
