@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
+from rich.console import Console
 
+from experiment.actions import report
 from experiment.actions.report import COMPARISON
 from experiment.results.comparison import RESULT
 from experiment.results.report import Difference, Evaluated, save, verdict
@@ -19,6 +21,7 @@ from trainer.train import TrainSettings, train
 
 BACKBONE = StackedSettings(edges="one", cells=1, nodes=2)
 EPOCHS = 3
+NO_LABELS: Mapping[str, str] = {}
 
 
 class Reported:
@@ -49,7 +52,9 @@ class Reported:
     def trial_folder(self, trial: str) -> Path:
         return self.records.folder / "environments" / "local-env" / "trials" / trial
 
-    def running(self, trial: str, parameters: Mapping, epochs: int = EPOCHS, labels: Mapping[str, str] = {}) -> None:  # noqa: B006
+    def running(
+        self, trial: str, parameters: Mapping, epochs: int = EPOCHS, labels: Mapping[str, str] = NO_LABELS
+    ) -> None:
         """A trial that has ended so many epochs of a search. ``labels`` are other names of its choices."""
         self.records.event(trial, "WAITING", dict(parameters))
         self.records.event(trial, "RUNNING")
@@ -103,3 +108,17 @@ class Reported:
         theirs = Evaluated(rival, 61.0, {"yes/no": 71.0}, 281_000, 88.0, 0.3)
         lead = [Difference(theirs, 1.0, (0.2, 1.9))]
         save([theirs, ours], 24, lead, verdict(ours, lead, 24, 3), self.records.folder.name, self.folder / COMPARISON)
+
+    def whole(self) -> str:
+        """The report of two trials that succeeded and one that failed, compared."""
+        self.succeeded("T1", 40.0, {"strategy": "snas", "seed": 0})
+        self.succeeded("T2", 60.0, {"strategy": "snas", "seed": 1})
+        error = "Traceback (most recent call last):\n  x\nRuntimeError: no <b>\n"
+        self.failed("T3", {"strategy": "snas", "seed": 2}, error)
+        self.compared(self.architecture(60))
+        return self.written()
+
+    def written(self, experiment: str | None = None) -> str:
+        """The report, written as `launch.py --report` does."""
+        report.run(Console(quiet=True), experiment, config=self.folder / "config.yml")
+        return (self.folder / "results/report.html").read_text()
