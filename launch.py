@@ -43,7 +43,7 @@ ACTIONS = (
         "report",
         ("config", "output"),
         argument={"nargs": "?", "const": True, "metavar": "ID"}
-        | {"help": "one HTML file on what an experiment, running or not, found (the latest one)"},
+        | {"help": "what an experiment found (the latest), as one page"},
     ),
     Action(
         "train",
@@ -111,7 +111,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {"help": "of actions on one network (settings/digits.yml)"},
     "architecture": {"type": Path, "metavar": "FILE", "help": "of a published checkpoint, if not in settings"},
     "output": {"type": Path, "metavar": "FILE"}
-    | {"help": "of --report (results/report.html), --test (runs/test.json), --answer, --multi-trial"},
+    | {"help": "of --report (results/report.html), --test (runs/test.json), --answer (runs/answer.png), --multi-trial"},
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
     "question": {"help": "with --answer"},

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from experiment.actions import report as report_action
+from experiment.actions import report as page
 from experiment.actions.export import best, write
 from experiment.actions.report import COMPARISON, RESULTS
 from experiment.manager import control, loopback, records
@@ -73,10 +73,15 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
     report(console, found, settings, folder / "comparison")
     provenances = [json.loads(trial.final["architecture"])["provenance"] for trial in experiment.trials if trial.final]
     console.print("cost of the search:", cost(provenances), "trials", highlight=False)
+    write_page(console, folder, config)
+
+
+def write_page(console: Console, folder: Path, config: Path) -> None:
+    """Writes the page on the search, or says why it could not: the search has ended well, whatever is wrong with it."""
     try:
-        report_action.write(console, folder, config)
-    except Exception as error:  # the search has ended well, whatever may be wrong with the page on it
-        console.print(f"the report could not be written: {one_line(error)}; python launch.py --report", markup=False)
+        page.write(console, folder, config)
+    except Exception as error:
+        console.print(f"the report could not be written (python launch.py --report): {one_line(error)}", markup=False)
 
 
 def cost(runs: Sequence[dict[str, Any]]) -> str:

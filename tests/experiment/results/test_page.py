@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from experiment.manager import records
+from experiment.results.page import contents
 from experiment.results.page.inline import inline
 from experiment.results.page.questions import first_of_each_form
 from model_space.errors import InputError
@@ -52,8 +54,18 @@ def made(tmp_path, tiny_data_settings, tiny_data, monkeypatch) -> Reported:
     return Reported(tmp_path, tiny_data_settings, tiny_data)
 
 
-def test_all_that_is_known_is_on_the_page(made):
-    page = Read(made.whole())
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_data_settings, tiny_data) -> tuple[Reported, str]:
+    """An experiment of which all is known, and its page, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        reported = Reported(folder, tiny_data_settings, tiny_data)
+        return reported, reported.whole()
+
+
+def test_all_that_is_known_is_on_the_page(whole):
+    made, page = whole[0], Read(whole[1])
     for words in (
         *("abc", "python 3.11.0, torch 2.0", "3 of 2: 2 succeeded, 1 failed"),
         *("Found architecture is 1.0 above MCAN, 1 layer (95 % interval 0.2 to 1.9)", "+1.0 (0.2 to 1.9)"),
@@ -74,14 +86,14 @@ def test_all_that_is_known_is_on_the_page(made):
     assert "None" not in page.said and "nan" not in page.said.split()
 
 
-def test_the_same_records_give_the_same_bytes_and_few(made):
-    first = made.whole()
-    assert made.written() == first
-    assert len(first.encode()) < 3_000_000
+def test_the_same_records_give_the_same_bytes_and_few(whole, monkeypatch):
+    monkeypatch.chdir(whole[0].folder)
+    assert whole[0].written() == whole[1]
+    assert len(whole[1].encode()) < 3_000_000
 
 
-def test_nothing_leads_out_of_the_file_and_ids_are_there_once(made):
-    text = made.whole()
+def test_nothing_leads_out_of_the_file_and_ids_are_there_once(whole):
+    text = whole[1]
     page = Read(text)
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "img", "iframe", "object", "embed", "image", "base", "form"}
@@ -99,8 +111,8 @@ def test_nothing_leads_out_of_the_file_and_ids_are_there_once(made):
     assert "@import" not in text and not re.search(r"url\((?!#)", text) and not re.search(r"https?://", text)
 
 
-def test_the_page_is_in_order(made):
-    page = Read(made.whole())
+def test_the_page_is_in_order(whole):
+    page = Read(whole[1])
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
@@ -204,12 +216,17 @@ def test_a_comparison_of_another_experiment_is_not_shown(made):
     made.whole()
     file = made.folder / "results/comparison.json"
     content = json.loads(file.read_text())
-    for name, words in (("zzz", "is of experiment zzz"), (None, "by an older version, which names no experiment")):
-        file.write_text(json.dumps(content | {"experiment": name}))
-        said = Read(made.written()).said
-        assert words in said and "95 % interval 0.2 to 1.9" not in said and "The best of 3 trials so far" in said
+    file.write_text(json.dumps(content | {"experiment": "zzz"}))
+    said = Read(made.written()).said
+    assert "is of experiment zzz" in said and "95 % interval 0.2 to 1.9" not in said
+    assert "The best of 3 trials so far" in said
+    experiment = records.read(made.records.folder)
+    file.write_text(json.dumps({key: value for key, value in content.items() if key != "experiment"}))
+    with pytest.raises(contents.Absent, match="by an older version, which names no experiment"):
+        contents.comparison(experiment, file)
     file.write_text("{}")
-    assert "comparison.json: not a comparison" in Read(made.written()).said
+    with pytest.raises(InputError, match=r"comparison\.json: not a comparison"):
+        contents.comparison(experiment, file)
 
 
 def test_what_cannot_be_read_has_a_sentence(made):
@@ -217,8 +234,6 @@ def test_what_cannot_be_read_has_a_sentence(made):
     (made.folder / "settings.yml").write_text("data: 3\n")
     said = Read(made.written()).said
     assert "settings.yml" in said and "The settings, which name the questions, cannot be read." in said
-    (made.folder / "settings.yml").unlink()
-    assert "settings.yml" in Read(made.written()).said
 
 
 def test_places_of_this_machine_are_not_told(made):
