@@ -32,7 +32,7 @@ from trainer.supernet.health import diagnosis
 
 ROOT = Path(__file__).parents[3]
 ROWS = 200
-"""Number of trials that the page lists: a page of thousands would be read by nobody."""
+"""Number of trials that the page lists and draws: a page of thousands would be read by nobody."""
 COLOURED = len(SERIES)
 """Number of trials, the best ones, whose curves have a colour of their own; those of the others are grey."""
 PANELS = 60
@@ -187,7 +187,8 @@ def drawings(experiment: Experiment) -> list[tuple[str, Markup, str]]:
     pictures = []
     for name, architecture in (("found", found), ("MCAN", mcan)):
         caption = f"{'The best architecture' if name == 'found' else 'MCAN'}, {architecture.parameters():,} weights"
-        pictures.append((caption, inline(drawing.svg(architecture), name.lower(), caption), drawing.text(architecture)))
+        picture = inline(without_places(drawing.svg(architecture)), name.lower(), caption)
+        pictures.append((caption, picture, without_places(drawing.text(architecture))))
     return pictures
 
 
@@ -252,11 +253,14 @@ class Curves:
     """The lines that have a colour of their own."""
     grey: int
     """Number of trials that have none."""
+    left_out: int
+    """Number of trials that are not drawn."""
 
 
 def curves(every: Sequence[Trial]) -> Curves:
     """Returns plots of what the trials report at each epoch."""
-    ordered = [trial for trial in best_first(every) if trial.curve]
+    begun = [trial for trial in best_first(every) if trial.curve]
+    ordered = begun[:ROWS]
     if not ordered:
         raise Absent("No trial has ended its first epoch yet.")
     plots = []
@@ -275,7 +279,7 @@ def curves(every: Sequence[Trial]) -> Curves:
         said = "; ".join(f"{line.name}: {line.y[-1]:.2f} in the end" for line in lines[:COLOURED])
         plots.append(by_epoch(f"curve-{name}", f"{title}, by epoch. {said}", lines[::-1], title))
         key = key or lines[:COLOURED]
-    return Curves(plots, key, max(0, len(ordered) - COLOURED))
+    return Curves(plots, key, max(0, len(ordered) - COLOURED), len(begun) - len(ordered))
 
 
 @dataclass(frozen=True)

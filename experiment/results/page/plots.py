@@ -21,6 +21,10 @@ DASHES = {"-": "", "--": "6 3", ":": "1.5 3", "-.": "6 3 1.5 3"}
 """The styles of lines, so that they can be told apart without their colours → their dashes in SVG."""
 MARKS = ("o", "s", "^", "D")
 """The marks of groups of points, as matplotlib calls them."""
+POINTS = 100
+"""Number of epochs of a line that are drawn at most: of more, every second, every third and so on."""
+MARKED = 30
+"""Number of epochs up to which each has a mark."""
 PANEL = {"left": 0.13, "right": 0.98, "bottom": 0.14, "top": 0.97}
 """Where the axes of a small plot are in it: all alike, which takes a third of the time of a layout of its own."""
 STYLE: dict[Any, object] = {
@@ -70,7 +74,7 @@ def look_of(place: int, name: str = "") -> tuple[str, str]:
 
 
 def by_epoch(name: str, words: str, lines: Sequence[Line], title: str, share: bool = False) -> Markup:
-    """Returns a plot of lines over epochs.
+    """Returns a plot of lines over epochs, of some ten kilobytes however long the lines are.
 
     Args:
         name: Names the picture within the page.
@@ -81,10 +85,10 @@ def by_epoch(name: str, words: str, lines: Sequence[Line], title: str, share: bo
     """
     with _axes(name, words, *(((232, 150), PANEL) if share else ((430, 260), None))) as (axes, picture):
         for line in lines:
-            width, marker = (0.8, "") if line.faint else (1.8, "o")
-            axes.plot(
-                line.x, line.y, color=line.colour, linestyle=line.dash, linewidth=width, marker=marker, markersize=3
-            )
+            every = -(-len(line.x) // POINTS) or 1
+            x, y = line.x[::-1][::every], line.y[::-1][::every]  # the last epoch is always there
+            width, marker = (0.8, "") if line.faint else (1.8, "o" if len(x) <= MARKED else "")
+            axes.plot(x, y, color=line.colour, linestyle=line.dash, linewidth=width, marker=marker, markersize=3)
         if share:
             axes.set(ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
         else:

@@ -1,6 +1,7 @@
 """The page of an experiment: what is in it, what stands in place of what is missing, and that nothing can break it."""
 
 import json
+import random
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -11,6 +12,7 @@ import pytest
 from experiment.manager import records
 from experiment.results.page import contents
 from experiment.results.page.inline import inline
+from experiment.results.page.plots import Line, by_epoch, look_of
 from experiment.results.page.questions import first_of_each_form
 from model_space.errors import InputError
 from tests.helpers.reported import Reported
@@ -201,6 +203,15 @@ def test_one_architecture_a_trial(made):
     assert "No trial has a distribution of choices" in page.said and "2 (T2)" in page.said
     labels = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg" and "role" in attributes]
     assert [label.split(",")[0] for label in labels] == ["The best architecture", "MCAN", "validation accuracy"]
+
+
+def test_plots_of_long_searches_stay_small():
+    epochs, noise = range(1, 2001), random.Random(0)
+    lines = [Line(f"c{i}", epochs, [noise.random() for _ in epochs], *look_of(i)) for i in range(6)]
+    plot = by_epoch("one", "words", lines, "", share=True)
+    assert len(plot) * contents.PANELS < 2_000_000
+    short = [Line("c", (1, 2), (0.1, 0.9), *look_of(0))]
+    assert by_epoch("one", "words", short, "").count("<use") > by_epoch("one", "words", lines, "").count("<use")
 
 
 def test_thousands_of_trials_stay_small(made):
