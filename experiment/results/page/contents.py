@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from xml.etree import ElementTree
 
 from markupsafe import Markup
 
@@ -180,15 +181,17 @@ def comparison(experiment: Experiment, file: Path) -> Table:
     return Table(header, rows, found.verdict, found.questions, plot)
 
 
-def drawings(experiment: Experiment) -> list[tuple[str, Markup, str]]:
-    """Returns the pictures of the best architecture and of MCAN: a caption, the picture, and the same in text."""
+def drawings(experiment: Experiment) -> list[tuple[str, Markup, int, str]]:
+    """Returns the pictures of the best architecture and of MCAN: caption, picture, its width, and the same in text."""
     found = best_of(experiment)
     mcan = mcan_of_size(found.space, found.parameters())
     pictures = []
     for name, architecture in (("found", found), ("MCAN", mcan)):
         caption = f"{'The best architecture' if name == 'found' else 'MCAN'}, {architecture.parameters():,} weights"
-        picture = inline(without_places(drawing.svg(architecture)), name.lower(), caption)
-        pictures.append((caption, picture, without_places(drawing.text(architecture))))
+        svg = without_places(drawing.svg(architecture))
+        width = int(ElementTree.fromstring(svg).attrib["width"])
+        text = without_places(drawing.text(architecture))
+        pictures.append((caption, inline(svg, name.lower(), caption), width, text))
     return pictures
 
 

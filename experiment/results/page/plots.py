@@ -83,7 +83,7 @@ def by_epoch(name: str, words: str, lines: Sequence[Line], title: str, share: bo
         title: What is plotted.
         share: Whether that is from 0 to 1. Such a plot is smaller, for a page full of them.
     """
-    with _axes(name, words, *(((232, 150), PANEL) if share else ((430, 260), None))) as (axes, picture):
+    with _axes(name, words, *(((232, 150), PANEL) if share else ((360, 220), None))) as (axes, picture):
         for line in lines:
             every = -(-len(line.x) // POINTS) or 1
             x, y = line.x[::-1][::every], line.y[::-1][::every]  # the last epoch is always there
@@ -107,7 +107,7 @@ def leads(name: str, words: str, found: Sequence[tuple[str, float, tuple[float, 
         words: What it shows, for those who do not see it.
         found: The name of each other network, the points above it, and the interval.
     """
-    with _axes(name, words, (560, 62 + 34 * len(found))) as (axes, picture):
+    with _axes(name, words, (360, 56 + 30 * len(found))) as (axes, picture):
         axes.axvline(0, color=SOFT, linewidth=1.2)
         for place, (_, points, (low, high)) in enumerate(found):
             axes.plot((low, high), (place, place), color=SERIES[0], linewidth=2.4, solid_capstyle="butt")
@@ -127,7 +127,7 @@ def scatter(name: str, words: str, groups: Sequence[tuple[str, Sequence[tuple[fl
         words: What it shows, for those who do not see it.
         groups: The name of each group and its points, validation and test accuracy in percent.
     """
-    with _axes(name, words, (430, 300)) as (axes, picture):
+    with _axes(name, words, (360, 240)) as (axes, picture):
         for place, (_, points) in enumerate(groups):
             x, y = zip(*points, strict=True)
             axes.plot(x, y, linestyle="none", marker=MARKS[place % len(MARKS)], markersize=7, color=SERIES[place % 8])
