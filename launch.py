@@ -68,7 +68,7 @@ ACTIONS = (
         ("settings", "architecture", "output", "image", "question", "picture"),
         needs=("image", "question"),
         argument={"type": Path, "metavar": "CHECKPOINT"}
-        | {"help": "answers --question about --image, and where it looks"},
+        | {"help": "the answer to --question about --image, with a picture"},
     ),
     Action(
         "export_onnx",
@@ -110,8 +110,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "settings": {"type": Path, "default": Path("settings/digits.yml"), "metavar": "FILE"}
     | {"help": "of actions on one network (settings/digits.yml)"},
     "architecture": {"type": Path, "metavar": "FILE", "help": "of a published checkpoint, if not in settings"},
-    "output": {"type": Path, "metavar": "FILE"}
-    | {"help": "of --report (results/report.html), --test (runs/test.json), --answer, --multi-trial"},
+    "output": {"type": Path, "metavar": "FILE", "help": "of --report, --test, --answer and --multi-trial"},
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
     "question": {"help": "with --answer"},

@@ -1,30 +1,39 @@
-"""A real browser for tests: the machine's Chromium, driven by Playwright."""
+"""A real browser for the tests of pages."""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
-"""What keeps Chromium from asking for anything but the pages that a test opens."""
 
 
 @contextmanager
-def browser() -> Iterator[Any]:
-    """Gives a browser of Playwright's synchronous interface; skips the test, with the reason, where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+def browser() -> Iterator["Browser"]:
+    """Yields a Chromium of this machine without a window, and closes it; skips the test where there is none."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: make .venv/installed-dev"
+    )
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        pytest.skip(f"no Chromium on this machine: none of {', '.join(NAMES)}")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(headless=True, executable_path=program, args=ARGUMENTS)
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed (on Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         try:
-            yield started
+            yield launched
         finally:
-            started.close()
+            launched.close()

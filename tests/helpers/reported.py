@@ -37,7 +37,7 @@ class Reported:
 
     def __init__(self, folder: Path, data: DataSettings, loaded: Data, name: str = "abc", **config):
         self.folder, self.loaded = folder, loaded
-        self.space = space_of(loaded, BACKBONE)
+        self.space = space_of(loaded, BACKBONE, dropout=0.3)
         content = {"data": data.model_dump(mode="json"), "space": BACKBONE.model_dump()}
         content["network"] = tiny_network().model_dump()
         (folder / "settings.yml").write_text(yaml.safe_dump(content))

@@ -219,13 +219,12 @@ def trials(experiment: Experiment) -> Trials:
     """Returns what is said of each trial, the best first."""
     shared = shared_parameters(experiment.trials)
     ordered = best_first(experiment.trials)
-    looks = dict(zip((trial.id for trial in ordered), range(len(ordered))))
     rows = []
     for trial in ordered[:ROWS]:
         curve = searched(trial)
         last = trial.curve[-1] if trial.curve else {}
         origin = provenance(trial)
-        health = origin.get("health") or (trial.final or {}).get("health") or (diagnosis(curve) if curve else None)
+        warning = origin.get("health") or (diagnosis(curve) if curve and trial.state in ENDED else None)
         rows.append(
             {
                 "trial": trial,
@@ -236,8 +235,7 @@ def trials(experiment: Experiment) -> Trials:
                 "seconds": origin.get("seconds"),
                 "parameters": own_parameters(trial, shared) or ({} if shared else trial.parameters),
                 "health": in_words(curve[-1]) if curve else "",
-                "warning": health,
-                "look": looks[trial.id],
+                "warning": warning,
             }
         )
     return Trials(shared, rows, len(ordered) - len(rows))
@@ -279,7 +277,8 @@ def curves(every: Sequence[Trial]) -> Curves:
             own = place < COLOURED
             colour, dash = look_of(place) if own else ("#8a8f98", "-")
             lines.append(Line(f"trial {trial.number}", epochs, values(trial.curve, name), colour, dash, not own))
-        said = "; ".join(f"{line.name}: {line.y[-1]:.2f} in the end" for line in lines[:COLOURED])
+        last = {line.name: line.y[-1] for line in lines[:COLOURED] if math.isfinite(line.y[-1])}
+        said = "; ".join(f"{trial}: {value:.2f} in the end" for trial, value in last.items())
         plots.append(by_epoch(f"curve-{name}", f"{title}, by epoch. {said}", lines[::-1], title))
         key = key or lines[:COLOURED]
     return Curves(plots, key, max(0, len(ordered) - COLOURED), len(begun) - len(ordered))
@@ -310,14 +309,14 @@ def moves(every: Sequence[Trial]) -> tuple[list[Moved], int]:
         if moved and panels + len(labels) > PANELS:
             left_out += 1
             continue
-        moved.append(_moved(trial, curve, PANELS))
+        moved.append(_moved(trial, curve))
         panels += len(labels)
     if not moved:
         raise Absent("No trial has a distribution of choices: none has ended an epoch of a one-shot search.")
     return moved, left_out
 
 
-def _moved(trial: Trial, curve: Sequence[Mapping[str, Any]], most: int) -> Moved:
+def _moved(trial: Trial, curve: Sequence[Mapping[str, Any]]) -> Moved:
     probabilities = curve[-1]["probabilities"]
     taken = {label: max(each, key=each.__getitem__) for label, each in probabilities.items()}
     for label, chosen in curve[-1].get("choices", {}).items():
@@ -332,7 +331,7 @@ def _moved(trial: Trial, curve: Sequence[Mapping[str, Any]], most: int) -> Moved
         key = [Line(name, (), (), *looks[name]) for name in candidates]
         plots = []
         for label, last in group.items():
-            if drawn == most:
+            if drawn == PANELS:
                 break
             lines = [
                 Line(

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment.networks import check_width, load_network
+from experiment.networks import check_width
 from experiment.settings import Settings
 from trainer.data.digits.scenes import seen_as
 from trainer.data.splits import load_split
 from trainer.data.vqa import Entries
 from trainer.evaluation.predict import predict
+from trainer.train import load_trained
 
 NUMBER = 6
 """Number of questions that are shown."""
@@ -58,14 +59,15 @@ def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
     """Asks a network the first question of each form of the final split, or its first ones where there are few forms.
 
     Args:
-        checkpoint: The network.
+        checkpoint: The network, that of a training here.
         settings: Name the split.
 
     Raises:
         InputError: A file is missing or wrong, or does not fit the others.
     """
     data, split = settings.data, settings.data.final
-    network, vocabulary = load_network(checkpoint, settings)
+    network, vocabulary, _ = load_trained(checkpoint)
+    network.eval()
     every = Entries.read(split.questions, split.annotations)
     assert every.annotations  # what the final split is chosen by
     places = first_of_each_form([each["question_type"] for each in every.annotations])

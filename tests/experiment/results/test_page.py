@@ -13,9 +13,14 @@ from experiment.manager import records
 from experiment.results.page import contents
 from experiment.results.page.inline import inline
 from experiment.results.page.plots import Line, by_epoch, look_of
-from experiment.results.page.questions import first_of_each_form
+from experiment.results.page.questions import ask, first_of_each_form
+from experiment.settings import read_settings
 from model_space.errors import InputError
 from tests.helpers.reported import Reported
+from trainer.data.questions import read_annotations
+from trainer.data.splits import load_split
+from trainer.evaluation.evaluate import by_question
+from trainer.train import load_trained
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}\x00\u202e"
 
@@ -266,6 +271,25 @@ def test_the_first_of_each_form():
     assert first_of_each_form(["a", "a", "b", "a", "c", "b"], 3) == [0, 2, 4]
     assert first_of_each_form(["a", "a", "b", "a"], 3) == [0, 1, 2]
     assert first_of_each_form(["a"] * 10, 6) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_is_answered_is_what_is_answered_in_the_split(whole, tiny_data_settings):
+    checkpoint = whole[0].records.folder / "comparison" / "found-seed0" / "last.ckpt"
+    shown = ask(checkpoint, read_settings(whole[0].folder / "settings.yml"))
+    network, vocabulary, _ = load_trained(checkpoint)
+    test = tiny_data_settings.test
+    split = load_split(tiny_data_settings, test, vocabulary)
+    expected = by_question(network, split, lambda logits, targets: logits.sigmoid())
+    annotations = read_annotations(test.annotations)
+    places = first_of_each_form([each["question_type"] for each in annotations])
+    assert len({annotations[place]["question_type"] for place in places}) == 3 == len(shown) // 2
+    for place, each in zip(places, shown, strict=True):
+        best = expected[place].topk(3)
+        assert [answer for answer, _ in each.answers] == [vocabulary.answers[index] for index in best.indices]
+        assert [probability for _, probability in each.answers] == pytest.approx(best.values.tolist(), abs=1e-5)
+        assert each.truth == annotations[place]["multiple_choice_answer"]
+        assert sum(region.share for region in each.regions) == pytest.approx(1, abs=1e-5)
+        assert each.regions[-1].strength == 1 and each.regions[-1].named
 
 
 def test_two_pictures_of_a_page_define_nothing_twice():
