@@ -373,6 +373,8 @@ class Trainings:
     """The score of the best trial."""
     accuracy: float | None
     """The mean test accuracy of its architecture, trained from new weights."""
+    number: int
+    """Number of these trainings."""
 
 
 def trainings(experiment: Experiment) -> Trainings:
@@ -392,7 +394,7 @@ def trainings(experiment: Experiment) -> Trainings:
     said = "; ".join(f"{name}: {', '.join(f'{x:.1f} and {y:.1f}' for x, y in each)}" for name, each in points.items())
     plot = scatter("trainings", f"Validation and test accuracy in percent. {said}", list(points.items()))
     key = [(name, SERIES[place % len(SERIES)], MARKS[place % len(MARKS)]) for place, name in enumerate(points)]
-    return Trainings(plot, key, best, found)
+    return Trainings(plot, key, best, found, len(groups.get("found", ())))
 
 
 def failures(every: Sequence[Trial]) -> list[tuple[Trial, str, str]]:

@@ -114,7 +114,7 @@ def leads(name: str, words: str, found: Sequence[tuple[str, float, tuple[float, 
             axes.plot(points, place, color=SERIES[0], marker="o", markersize=7)
         axes.set_yticks(range(len(found)), [f"above {printable(other)}" for other, _, _ in found], color=INK)
         axes.set_ylim(len(found) - 0.4, -0.6)
-        axes.set_xlabel("points of accuracy, with the 95 % interval")
+        axes.set_xlabel("points, with the 95 % interval")
         axes.grid(axis="y", visible=False)
     return picture[0]
 

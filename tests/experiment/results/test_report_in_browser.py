@@ -123,10 +123,12 @@ def test_every_link_and_all_that_opens_or_scrolls_is_reached_by_the_tab_key(open
     assert number > 20 and reached == list(range(number))
 
 
-def test_what_is_closed_is_printed_too(opened):
-    page = opened()
+def test_on_paper_it_is_light_and_what_is_closed_is_there_too(opened):
+    page = opened(700, "dark")
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = false; })")
     heights = "all => all.map(each => each.checkVisibility({contentVisibilityAuto: true}) && each.clientHeight > 0)"
     assert not any(page.locator("details > .inner").evaluate_all(heights))
     page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 700
     assert all(page.locator("details > .inner").evaluate_all(heights))
