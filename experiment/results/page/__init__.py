@@ -63,7 +63,7 @@ def page(experiment: Experiment, settings_file: Path | None, comparison: Path) -
         failures=contents.failures(experiment.trials),
         ran_with=_part(contents.ran_with, experiment.trials),
         settings=settings,
-        settings_file=settings_file,
+        settings_file=contents.without_places(str(settings_file)),
         palette=palette(),
         paper=PAPER,
         ink_at_night=INK_AT_NIGHT,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiment.networks import check_width
 from experiment.settings import Settings
+from model_space.errors import InputError
 from trainer.data.digits.scenes import seen_as
 from trainer.data.splits import load_split
 from trainer.data.vqa import Entries
@@ -44,7 +45,6 @@ class Asked:
     """A question that a network was asked."""
 
     question: str
-    form: str
     answers: list[tuple[str, float]]
     """The best answers with their probabilities, the best first."""
     truth: str
@@ -69,7 +69,8 @@ def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
     network, vocabulary, _ = load_trained(checkpoint)
     network.eval()
     every = Entries.read(split.questions, split.annotations)
-    assert every.annotations  # what the final split is chosen by
+    if every.annotations is None:
+        raise InputError(f"{split.questions}: its answers are not known: data.val.annotations is missing")
     places = first_of_each_form([each["question_type"] for each in every.annotations])
     questions, annotations = [every.questions[i] for i in places], [every.annotations[i] for i in places]
     dataset = load_split(data, split, vocabulary, Entries(questions, annotations))
@@ -84,8 +85,8 @@ def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
         named = seen_as(features.numpy()) if embedded else None
         regions = regions_of(boxes.tolist(), reply.attention.tolist(), named)
         view = view_of(boxes.tolist())
-        form, truth = annotation["question_type"], annotation["multiple_choice_answer"]
-        asked.append(Asked(question["question"], form, reply.answers, truth, regions, view))
+        truth = annotation["multiple_choice_answer"]
+        asked.append(Asked(question["question"], reply.answers, truth, regions, view))
     return asked
 
 
