@@ -56,7 +56,7 @@ class Asked:
 
 
 def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
-    """Asks a network the first question of each form of the final split, or its first ones where there are few forms.
+    """Asks a network the first questions of each form of the final split, see :func:`first_of_each_form`.
 
     Args:
         checkpoint: The network, that of a training here.
