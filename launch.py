@@ -38,6 +38,12 @@ ACTIONS = (
         | {"help": "best architecture of an experiment (architecture.json)"},
     ),
     Action(
+        "report",
+        ("config", "output"),
+        argument={"nargs": "?", "const": True, "metavar": "ID"}
+        | {"help": "what an experiment found (the latest), as one page"},
+    ),
+    Action(
         "train",
         ("settings", "folder"),
         resumes=True,
@@ -110,7 +116,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "settings": {"type": Path, "default": Path("settings/digits.yml"), "metavar": "FILE"}
     | {"help": "of actions on one network (settings/digits.yml)"},
     "architecture": {"type": Path, "metavar": "FILE", "help": "of a published checkpoint, if not in settings"},
-    "output": {"type": Path, "metavar": "FILE"} | {"help": "of --test, --answer (in runs/), --multi-trial"},
+    "output": {"type": Path, "metavar": "FILE", "help": "of --report, --test, --answer and --multi-trial"},
     "save_predictions": {"type": Path, "metavar": "FILE", "help": "with --test: .safetensors, to average"},
     "image": {"type": Path, "metavar": "FEATURES", "help": "with --answer: features of the image, .npz"},
     "photo": {"type": Path, "help": "with --answer: the image itself (data.pictures)"},
@@ -131,7 +137,7 @@ def parse() -> tuple[Action, list[Any], dict[str, Any]]:
     for name, argument in OPTIONS.items():
         parser.add_argument(flag(name), **argument)
     given = vars(parser.parse_args())
-    chosen = next((action for action in ACTIONS if given[action.name]), SEARCH)
+    chosen = next((action for action in ACTIONS if given[action.name] not in (None, False)), SEARCH)
     for name in OPTIONS:
         if name not in chosen.options and given[name] != parser.get_default(name):
             takers = [flag(action.name) for action in ACTIONS if name in action.options]

@@ -103,6 +103,7 @@ def test_every_documented_command(tmp_path):
         allowed = (0, 1) if "--check" in command or "--plan" in command else (0,)  # something is worth a look
         assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
+    assert "People answered" in (tmp_path / "results/report.html").read_text()  # the whole report, with questions
 
 
 @pytest.mark.parametrize("beginning", ELSEWHERE)

@@ -75,6 +75,8 @@ def test_mistakes_are_one_line_and_exit_code_2(settings, architecture, tmp_path,
         (["--train", architecture, "--settings", tmp_path / "absent.yml"], "absent.yml"),
         (["--val", tmp_path / "absent.ckpt", "--settings", settings], "no such checkpoint"),
         (["--export", "--config", config], "no experiment here yet"),
+        (["--report", "--config", config], "no experiment here yet"),
+        (["--report", "", "--config", config], "no experiment here yet"),
         (["--export", "--config", no_config], "'trialCommand' is missing"),
         (["--config", config], "x.yml"),
     ]:
@@ -118,7 +120,7 @@ def test_an_interrupted_action_says_whether_it_resumes(monkeypatch):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ("--train a --output b", "--output goes with --test or --answer"),
+        ("--train a --output b", "--output goes with --report or --test or --answer"),
         ("--question what?", "--question goes with --answer"),
         ("--check a --settings b", "--settings goes with --train or --val or --test"),
         ("--val a --save-predictions b", "--save-predictions goes with --test"),

@@ -9,7 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from experiment.actions import report as page
 from experiment.actions.export import best, write
+from experiment.actions.report import COMPARISON, RESULTS
 from experiment.manager import control, loopback, records
 from experiment.manager.configuration import Configuration, read_configuration
 from experiment.manager.follow import follow as follow_experiment
@@ -17,11 +19,12 @@ from experiment.manager.follow import reason
 from experiment.manager.process import portal
 from experiment.results.comparison import Result, Training, best_random, by_question, compare, interval, rivals
 from experiment.results.curves import draw_curves
+from experiment.results.health import in_words
 from experiment.results.ranking import ranking
 from experiment.results.report import Difference, Evaluated, save, table, verdict
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
-from model_space.errors import InputError
+from model_space.errors import InputError, one_line
 from trainer.callbacks.curve import read_curve
 from trainer.data.questions import UNTYPED, read_annotations
 from trainer.data.splits import make_data
@@ -29,16 +32,8 @@ from trainer.data.vectors import load_pipeline
 from trainer.evaluation.vqa_accuracy import Evaluator, most_frequent_answer, most_frequent_answer_of_form
 from trainer.supernet.health import diagnosis
 
-RESULTS = Path("results")
 SAID = {"loss": "loss", "temperature": "temp.", "entropy": "entropy", "idle": "idle"}
 """What the progress bar shows of the last epoch beside the accuracy: key → a word that lets it fit 80 columns."""
-HEALTH = {
-    "entropy": "entropy",
-    "idle": "share of idle operations",
-    "agreement": "agreement with the epoch before",
-    "signal_to_noise": "signal to noise of the architecture's gradient",
-}
-"""What is said of the last epoch of the best trial: key → words."""
 
 
 def run(console: Console, *, config: Path, port: int | None = None) -> None:
@@ -78,6 +73,15 @@ def run(console: Console, *, config: Path, port: int | None = None) -> None:
     report(console, found, settings, folder / "comparison")
     provenances = [json.loads(trial.final["architecture"])["provenance"] for trial in experiment.trials if trial.final]
     console.print("cost of the search:", cost(provenances), "trials", highlight=False)
+    write_page(console, folder, config)
+
+
+def write_page(console: Console, folder: Path, config: Path) -> None:
+    """Writes the page on the search, or says why it could not: the search has ended well, whatever is wrong with it."""
+    try:
+        page.write(console, folder, config)
+    except Exception as error:
+        console.print(f"the report could not be written (python launch.py --report): {one_line(error)}", markup=False)
 
 
 def cost(runs: Sequence[dict[str, Any]]) -> str:
@@ -140,11 +144,6 @@ def says(curve: Sequence[dict[str, Any]], accuracy: str) -> str:
     )
 
 
-def in_words(epoch: dict[str, Any]) -> str:
-    """Returns the health of a search at an epoch."""
-    return "; ".join(f"{words} {epoch[key]:.2f}" for key, words in HEALTH.items() if key in epoch)
-
-
 def follow(console: Console, folder: Path) -> None:
     """Shows the trials as they run, and says at once why one fails."""
     tasks: dict[str, TaskID] = {}
@@ -190,10 +189,10 @@ def report(console: Console, found: Architecture, settings: Settings, folder: Pa
     rows += [*evaluated.values(), ours]
     questions = accuracies["found"].shape[1]
     conclusion = verdict(ours, differences, questions, len(seeds))
-    save(rows, questions, conclusion, RESULTS / "comparison", settings.data.accuracy)
+    save(rows, questions, differences, conclusion, folder.parent.name, COMPARISON, settings.data.accuracy)
     console.print(table(rows, questions, settings.data.accuracy))
     console.print(conclusion, f"\n{questions} questions of {settings.data.final.questions}")
-    console.print(f"table: {RESULTS / 'comparison.md'}, {RESULTS / 'comparison.json'}")
+    console.print(f"table: {COMPARISON}.md, {COMPARISON}.json")
     once = [results[each] for each in results if each.name.startswith("random") and each.seed == seeds[0]]
     console.print("cost of random search:", cost(once), "trainings", highlight=False)
 

@@ -11,6 +11,7 @@ from experiment.manager.errors import SearchFailed
 from experiment.manager.process import find_manager, manager_log, manager_status
 from experiment.manager.records import ENDED, Experiment, Trial
 
+STDERR = "trial.stderr"
 IDLE = 15
 """Seconds without a running trial after which an experiment is over whose tuner has no more parameters."""
 
@@ -52,13 +53,22 @@ def follow(folder: Path) -> Iterator[Experiment]:
 
 def reason(trial: Trial) -> str:
     """Returns in one line why a trial failed: its last error, and the file that has the rest."""
-    log = trial.folder / "trial.stderr"
-    text = log.read_text(errors="replace") if log.exists() else ""
+    return why(trial) if trial.cancelled else f"{why(trial)} (log: {trial.folder / STDERR})"
+
+
+def why(trial: Trial) -> str:
+    """Returns in one line why a trial failed: its last error, or who ended it."""
     if trial.cancelled:
         return "cancelled by a user"
     if trial.state == "USER_CANCELED":
-        return f"killed from outside (out of memory?) (log: {log})"
-    return f"{last_error(text) or 'no error message'} (log: {log})"
+        return "killed from outside (out of memory?)"
+    return last_error(stderr(trial)) or "no error message"
+
+
+def stderr(trial: Trial) -> str:
+    """Returns what a trial wrote to its standard error, which is where errors are; empty if there is no such file."""
+    log = trial.folder / STDERR
+    return log.read_text(errors="replace") if log.exists() else ""
 
 
 def last_error(text: str) -> str:

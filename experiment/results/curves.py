@@ -47,19 +47,19 @@ def draw_curves(trials: Sequence[Trial], path: Path) -> None:
 def figure(trials: Sequence[Trial]) -> Figure:
     """Returns the figure of `draw_curves`."""
     keys = list(CURVES)
-    if not _varies([value for trial in trials for value in _values(trial.curve, "temperature")]):
+    if not varies([value for trial in trials for value in values(trial.curve, "temperature")]):
         keys.remove("temperature")
     # The legend needs room for one line per trial.
     drawn = Figure(figsize=(5.2 * len(keys), 4 + 0.22 * len(trials)), dpi=120, layout="constrained")
     every_axes = drawn.subplots(1, len(keys))
-    shared = _shared_parameters(trials)
+    shared = shared_parameters(trials)
     colours = matplotlib.color_sequences["tab10"]
     for key, axes in zip(keys, every_axes, strict=True):
         for i, trial in enumerate(trials):
             epochs = [metric.get("epoch", position) for position, metric in enumerate(trial.curve, 1)]
             axes.plot(
                 epochs,
-                _values(trial.curve, key),
+                values(trial.curve, key),
                 color=colours[i % len(colours)],
                 linestyle=("-", "--", ":", "-.")[i // len(colours) % 4],
                 marker="o",
@@ -72,23 +72,24 @@ def figure(trials: Sequence[Trial]) -> Figure:
         axes.grid(alpha=0.3)
     if trials:
         lines = every_axes[0].get_lines()
-        title = "all: " + _words(shared) if shared else None
+        title = "all: " + parameters_in_words(shared) if shared else None
         legend = drawn.legend(handles=lines, loc="outside lower left", frameon=False, title=title, alignment="left")
         for words in (*legend.get_texts(), legend.get_title()):
             words.set_fontsize(9)
     return drawn
 
 
-def _values(curve: Sequence[Metric], key: str) -> list[float]:
+def values(curve: Sequence[Metric], key: str) -> list[float]:
     """Returns the value of each epoch, and NaN, which leaves a gap, where an epoch has none."""
     return [metric.get(key, math.nan) for metric in curve]
 
 
-def _varies(values: Sequence[float]) -> bool:
-    return len({value for value in values if not math.isnan(value)}) > 1
+def varies(numbers: Sequence[float]) -> bool:
+    """Returns whether numbers, of which some may be NaN, are not all the same."""
+    return len({number for number in numbers if not math.isnan(number)}) > 1
 
 
-def _shared_parameters(trials: Sequence[Trial]) -> dict[str, object]:
+def shared_parameters(trials: Sequence[Trial]) -> dict[str, object]:
     """Returns the parameters that all trials have alike; none where there is one trial."""
     if len(trials) < 2:
         return {}
@@ -96,15 +97,21 @@ def _shared_parameters(trials: Sequence[Trial]) -> dict[str, object]:
     return {key: value for key, value in first.items() if all(key in other and other[key] == value for other in others)}
 
 
+def own_parameters(trial: Trial, shared: dict[str, object]) -> dict[str, object]:
+    """Returns the parameters of a trial that it does not share with all others."""
+    return {key: value for key, value in trial.parameters.items() if key not in shared}
+
+
 def _label(trial: Trial, shared: dict[str, object]) -> str:
-    own = {key: value for key, value in trial.parameters.items() if key not in shared}
+    own = own_parameters(trial, shared)
     words = f"trial {trial.number} ({printable(trial.id)})"
     if own:
-        words += f": {_words(own)}"
+        words += f": {parameters_in_words(own)}"
     if trial.state != "SUCCEEDED":
         words += f", {trial.state.lower()}" + ("" if trial.curve else " before its first epoch")
     return words
 
 
-def _words(parameters: dict[str, object]) -> str:
+def parameters_in_words(parameters: dict[str, object]) -> str:
+    """Returns parameters as a line."""
     return ", ".join(f"{printable(key)} {printable(value)}" for key, value in parameters.items())

@@ -17,10 +17,11 @@ def ranking(probabilities: Probabilities) -> Group:
     Args:
         probabilities: The probability of every candidate of every choice.
     """
-    return Group(*map(_table, _with_common_candidates(probabilities)))
+    return Group(*map(_table, with_common_candidates(probabilities)))
 
 
-def _with_common_candidates(probabilities: Probabilities) -> list[dict[str, Mapping[str, float]]]:
+def with_common_candidates(probabilities: Probabilities) -> list[dict[str, Mapping[str, float]]]:
+    """Returns the choices in groups, each of which has candidates in common."""
     groups: list[dict[str, Mapping[str, float]]] = []
     for label, each in probabilities.items():
         group = next((group for group in groups if each.keys() & set().union(*group.values())), None)

@@ -3,15 +3,17 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pydantic
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from experiment.results.accuracy import TITLES
-from model_space.files import write_text
+from model_space.errors import InputError, one_line
+from model_space.files import read_text, write_text
 from trainer.data.answers import AccuracyVariant
 from trainer.data.questions import ANSWER_TYPES, UNTYPED
 
@@ -44,6 +46,28 @@ class Difference:
     """The accuracy of the found architecture less that of the other network, in points."""
     interval: tuple[float, float]
     """Its 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A :class:`Difference` as it is saved, by the name of the other network."""
+
+    points: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison as :func:`save` wrote it."""
+
+    accuracy: AccuracyVariant
+    questions: int
+    rows: list[Evaluated]
+    verdict: str
+    experiment: str | None = None
+    """The id of the experiment whose best architecture was compared; files of older versions do not say it."""
+    differences: dict[str, Lead] = field(default_factory=dict)
+    """The name of another network → how far the found architecture is above it."""
 
 
 def standard_error(accuracy: float, questions: int) -> float:
@@ -93,7 +117,7 @@ def table(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant =
         questions: Number of questions on which all were evaluated.
         accuracy: What was measured.
     """
-    header, lines = _cells(rows, questions, accuracy)
+    header, lines = cells(rows, questions, accuracy)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow enough for 80 columns
     for i, title in enumerate(header):
         table.add_column(Text(title), justify="right" if i else "left", no_wrap=True)
@@ -104,21 +128,29 @@ def table(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant =
 
 def markdown(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant = "official") -> str:
     """Returns the table in Markdown. Its arguments are those of `table`."""
-    header, lines = _cells(rows, questions, accuracy)
+    header, lines = cells(rows, questions, accuracy)
     rule = ["---", *["---:"] * (len(header) - 1)]
     escaped = ([cell.replace("\\", "\\\\").replace("|", "\\|") for cell in line] for line in (header, rule, *lines))
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 def save(
-    rows: Sequence[Evaluated], questions: int, verdict: str, path: Path, accuracy: AccuracyVariant = "official"
+    rows: Sequence[Evaluated],
+    questions: int,
+    differences: Sequence[Difference],
+    verdict: str,
+    experiment: str,
+    path: Path,
+    accuracy: AccuracyVariant = "official",
 ) -> None:
     """Writes the figures as JSON, and the table with the verdict as Markdown.
 
     Args:
         rows: One for each line of the table, in this order.
         questions: Number of questions on which all were evaluated.
+        differences: How the found architecture compares with others.
         verdict: What the table says in words.
+        experiment: The id of the experiment that found it.
         path: The files are this path with the suffixes ``.json`` and ``.md``.
         accuracy: What was measured.
 
@@ -126,16 +158,33 @@ def save(
         InputError: A file cannot be written.
     """
     content = {
+        "experiment": experiment,
         "accuracy": accuracy,
         "questions": questions,
         "rows": [vars(row) | {"standard_error": standard_error(row.overall, questions)} for row in rows],
+        "differences": {each.other.name: {"points": each.points, "interval": each.interval} for each in differences},
         "verdict": verdict,
     }
     write_text(path.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_text(path.with_suffix(".md"), f"{markdown(rows, questions, accuracy)}\n{verdict}\n")
 
 
-def _cells(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant) -> tuple[list[str], list[list[str]]]:
+def read_comparison(path: Path) -> Comparison:
+    """Reads the figures that :func:`save` wrote.
+
+    Args:
+        path: The file with the suffix ``.json``.
+
+    Raises:
+        InputError: The file cannot be read, or holds something else.
+    """
+    try:
+        return pydantic.TypeAdapter(Comparison).validate_json(read_text(path))
+    except pydantic.ValidationError as error:
+        raise InputError(f"{path}: not a comparison as `make search` writes it: {one_line(error)}") from None
+
+
+def cells(rows: Sequence[Evaluated], questions: int, accuracy: AccuracyVariant) -> tuple[list[str], list[list[str]]]:
     """Returns the header and the lines of the table, with VQA's answer types before other ones."""
     given = {kind for row in rows for kind in row.per_answer_type} - {UNTYPED}
     kinds = [kind for kind in ANSWER_TYPES if kind in given] + sorted(given.difference(ANSWER_TYPES))

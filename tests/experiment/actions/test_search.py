@@ -1,15 +1,19 @@
 """``python launch.py`` on tiny data, through the real manager: once whole, and once more."""
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
+from experiment.actions import search
 from experiment.actions.search import cost
 from experiment.results import comparison
 from experiment.results.comparison import Training, best_random, rivals
@@ -76,6 +80,9 @@ def test_the_whole_search_and_once_more(config):
     costs = re.findall(r"^cost of (.*): (\d+) s, (\d+) s of the processor, in (\d) (.*)$", said, re.M)
     named = [(of, number, what) for of, _, _, number, what in costs]
     assert named == [("random search", "2", "trainings"), ("the search", "3", "trials")]
+    assert said.splitlines()[-1] == "report: results/report.html"
+    page = (folder / "results/report.html").read_text()
+    assert comparison["experiment"] == architecture.provenance["experiment"] and escape(comparison["verdict"]) in page
     results = {path.resolve() for path in (folder / "runs").glob("*/comparison/*/result.json")}
     assert len(results) == 7  # two of each network, and one of the random architecture that was not the best
     assert all(json.loads(path.read_text())["cpu_seconds"] > 0 for path in results)
@@ -88,6 +95,17 @@ def test_the_whole_search_and_once_more(config):
     (folder / "architecture.json").unlink()
     launch(config, "--export", "best.json", "--experiment", architecture.provenance["experiment"])
     assert Architecture.load(folder / "best.json") == architecture
+
+
+def test_a_page_that_cannot_be_written_does_not_fail_the_search(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("no [bold]such[/bold] thing")
+
+    monkeypatch.setattr(search.page, "write", fail)
+    console = Console(record=True, file=io.StringIO(), width=200)
+    search.write_page(console, tmp_path, tmp_path / "config.yml")
+    said = "the report could not be written (python launch.py --report): ValueError: no [bold]such[/bold] thing\n"
+    assert console.export_text() == said
 
 
 def test_networks_are_compared_by_the_accuracy_that_the_settings_name(config, tmp_path, monkeypatch):

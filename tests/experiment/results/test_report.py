@@ -16,7 +16,16 @@ from experiment.manager.records import Trial
 from experiment.results.comparison import interval
 from experiment.results.curves import draw_curves
 from experiment.results.ranking import ranking
-from experiment.results.report import Difference, Evaluated, markdown, save, standard_error, table, verdict
+from experiment.results.report import (
+    Difference,
+    Evaluated,
+    markdown,
+    read_comparison,
+    save,
+    standard_error,
+    table,
+    verdict,
+)
 from model_space.errors import InputError
 
 BASELINE = Evaluated("most frequent answer", 20.0, {"yes/no": 50.0, "number": 0.0, "other": 3.0})
@@ -59,13 +68,29 @@ def test_markdown_is_the_same_table_and_a_name_cannot_break_it():
 
 
 def test_saved_as_json_and_markdown(tmp_path):
-    save([BASELINE, FOUND], 2000, "No better.", tmp_path / "comparison")
+    level = Difference(MCAN, -1.0, (-2.1, 0.1))
+    save([BASELINE, MCAN, FOUND], 2000, [level], "No better.", "abc", tmp_path / "comparison")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.json", "comparison.md"]
     content = json.loads((tmp_path / "comparison.json").read_text())
     assert content["questions"] == 2000 and content["verdict"] == "No better."
-    error = content["rows"][1].pop("standard_error")
-    assert error == pytest.approx(standard_error(62, 2000)) and Evaluated(**content["rows"][1]) == FOUND
-    assert (tmp_path / "comparison.md").read_text() == markdown([BASELINE, FOUND], 2000) + "\nNo better.\n"
+    error = content["rows"][2].pop("standard_error")
+    assert error == pytest.approx(standard_error(62, 2000)) and Evaluated(**content["rows"][2]) == FOUND
+    assert (tmp_path / "comparison.md").read_text() == markdown([BASELINE, MCAN, FOUND], 2000) + "\nNo better.\n"
+    again = read_comparison(tmp_path / "comparison.json")
+    assert (again.experiment, again.rows, again.verdict) == ("abc", [BASELINE, MCAN, FOUND], "No better.")
+    assert again.differences["MCAN"].points == -1.0 and again.differences["MCAN"].interval == (-2.1, 0.1)
+
+
+def test_a_comparison_of_an_older_version_names_no_experiment_and_another_file_is_refused(tmp_path):
+    file = tmp_path / "comparison.json"
+    rows = [{"name": "MCAN", "overall": 1.0, "per_answer_type": {}, "standard_error": 0.1}]
+    old = {"accuracy": "official", "questions": 3, "rows": rows, "verdict": "No better."}
+    file.write_text(json.dumps(old))
+    assert read_comparison(file).experiment is None and not read_comparison(file).differences
+    for text in ("[]", "{", json.dumps(old | {"rows": 3})):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"comparison\.json: not a comparison"):
+            read_comparison(file)
 
 
 def test_verdict_says_what_the_intervals_allow():

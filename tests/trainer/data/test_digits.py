@@ -14,7 +14,7 @@ from trainer.data.digits.annotators import WORDS
 from trainer.data.digits.forms import FORMS
 from trainer.data.digits.generate import generate, split_sources
 from trainer.data.digits.mixes import MIXES
-from trainer.data.digits.scenes import COLOURS, GAIN
+from trainer.data.digits.scenes import COLOURS, GAIN, seen_as
 from trainer.data.digits.settings import SPLITS, DigitsSettings
 from trainer.data.settings import DataSettings
 from trainer.data.splits import make_data
@@ -62,6 +62,16 @@ def test_splits_share_no_source_digit(made):
         assert used[split] <= set(np.concatenate(dealt[split]).tolist())
     assert not (used["train"] & used["val"] or used["train"] & used["test"] or used["val"] & used["test"])
     assert sum(len(part) for parts in dealt.values() for part in parts) == len(LABELS)
+
+
+def test_what_is_seen_of_a_region_is_what_is_there(made):
+    images = read(made, "test")[2].values()
+    sources = np.concatenate([image["source"] for image in images])
+    seen = seen_as(np.concatenate([image["x"].T for image in images]))
+    there = ["" if source < 0 else str(LABELS[source]) for source in sources]
+    right = [digit == truth for (digit, _), truth in zip(seen, there)]
+    assert np.mean(right) > 0.9 and all(same for same, truth in zip(right, there) if not truth)
+    assert {colour for _, colour in seen} == set(COLOURS)
 
 
 def test_ten_answers_of_which_most_are_the_true_one(made):

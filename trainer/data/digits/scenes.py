@@ -18,6 +18,8 @@ COLOUR_NOISE = 0.25
 """The standard deviation of a region's colour around its name's."""
 GAIN = 2
 """The factor of colours and boxes, which are from -1 to 1: they are so learned sooner beside the scores."""
+SEEN = 1.0
+"""The largest score of a region above which it counts as a digit: clutter has less."""
 
 
 @dataclass(frozen=True)
@@ -148,3 +150,16 @@ def region_features(scene: Scene, scores: np.ndarray, rng: np.random.Generator) 
     area = 2 * sides.prod(1, keepdims=True) / SIDES[1] ** 2 - 1
     box = np.concatenate([centre, 2 * (sides - SIDES[0]) / (SIDES[1] - SIDES[0]) - 1, area], axis=1)
     return np.concatenate([scores, GAIN * colours, GAIN * box], axis=1, dtype=np.float32)
+
+
+def seen_as(features: np.ndarray) -> list[tuple[str, str]]:
+    """Returns what each region is by its feature: a digit, empty where the detector sees none, and a colour.
+
+    Args:
+        features: Features (N, S + 8) as :func:`region_features` makes them.
+    """
+    scores, colours = features[:, :-8], features[:, -8:-5] / GAIN
+    names, corners = list(COLOURS), np.array(list(COLOURS.values()))
+    nearest = np.linalg.norm(colours[:, None] - corners, axis=-1).argmin(-1)
+    kinds = [str(row.argmax()) if row.max() > SEEN else "" for row in scores]
+    return [(kind, names[colour]) for kind, colour in zip(kinds, nearest.tolist(), strict=True)]
