@@ -84,12 +84,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/easy_vqa"), help="of what is made (runs/easy_vqa)")
     args = parser.parse_args()
     console = Console(width=120)
-    sys.path.append(str(PACKAGES))
     write_data()
     table = Table("features", "network", "right answers, %", "yes/no", "other", "weights", box=box.MARKDOWN)
     architecture = None
     for kind, file in FEATURES.items():
+        sys.path.append(str(PACKAGES))
         pack.run(console, file)
+        sys.path.remove(str(PACKAGES))  # nothing else is to see them, see requirements-pictures-dev.txt
         settings = read_settings(file)
         if args.small:
             changes = {part: getattr(settings, part).model_copy(update=SMALL) for part in ("search", "train")}

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment.networks import check_width
+from rich.console import Console
+
+from experiment.networks import load_network
 from experiment.settings import Settings
 from model_space.errors import InputError
 from trainer.data.digits.scenes import seen_as
 from trainer.data.splits import load_split
 from trainer.data.vqa import Entries
 from trainer.evaluation.predict import predict
-from trainer.train import load_trained
 
 NUMBER = 6
 """Number of questions that are shown."""
@@ -66,22 +67,21 @@ def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
         InputError: A file is missing or wrong, or does not fit the others.
     """
     data, split = settings.data, settings.data.final
-    network, vocabulary, _ = load_trained(checkpoint)
-    network.eval()
+    loaded = load_network(Console(quiet=True), checkpoint, settings)
     every = Entries.read(split.questions, split.annotations)
     if every.annotations is None:
         raise InputError(f"{split.questions}: its answers are not known: data.val.annotations is missing")
     places = first_of_each_form([each["question_type"] for each in every.annotations])
     questions, annotations = [every.questions[i] for i in places], [every.annotations[i] for i in places]
-    dataset = load_split(data, split, vocabulary, Entries(questions, annotations))
-    check_width(network, dataset.feature_size, checkpoint, str(split.features))
+    dataset = load_split(data, split, loaded.vocabulary, Entries(questions, annotations))
+    loaded.check_features(dataset.feature_size, dataset.extractor, str(split.features))
     embedded = data.digits is not None and split.questions.is_relative_to(data.digits.folder)
     asked = []
     for place, (question, annotation) in enumerate(zip(questions, annotations, strict=True)):
         batch = dataset[[place]]
         seen = batch.region_mask[0]
         features, boxes = batch.regions[0, seen].float(), batch.boxes[0, seen]
-        reply = predict(network, vocabulary, features, boxes, question["question"], data.max_tokens, BEST)
+        reply = predict(loaded.network, loaded.vocabulary, features, boxes, question["question"], data.max_tokens, BEST)
         named = seen_as(features.numpy()) if embedded else None
         regions = regions_of(boxes.tolist(), reply.attention.tolist(), named)
         view = view_of(boxes.tolist())
