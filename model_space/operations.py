@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model_space.functional.attention import attention
+from model_space.functional.attention import attention, attention_weights
 from model_space.functional.batched import attentions, feed_forwards
 from model_space.functional.dropout import channel_dropout
 from model_space.functional.feed_forward import feed_forward
@@ -97,6 +97,11 @@ class Attention(nn.Module):
             score_bias: What is added to the scaled scores before the softmax, ``(B, heads, N, M)``.
         """
         return attention(x, y, mask, score_bias, self.layers, self.heads, self.p)
+
+    @torch.no_grad()
+    def weights(self, x: Tensor, y: Tensor | None, mask: Tensor, score_bias: Tensor | None = None) -> Tensor:
+        """Returns how much each position attends to each, ``(B, heads, N, M)``, of what :meth:`forward` takes."""
+        return attention_weights(x, y, mask, score_bias, self.layers, self.heads)
 
     @torch.no_grad()
     def sharpen(self, gain: float) -> None:

@@ -1,11 +1,12 @@
 """Questions about one image: the best answers, and a picture of where the network looked."""
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,9 +22,14 @@ from trainer.data.pictures.extractor import identity
 from trainer.data.pictures.reading import read_picture
 from trainer.evaluation.predict import Prediction, predict
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 PICTURES = (".png", ".svg", ".pdf")
 NAMED = 3
 """Number of boxes whose share of the attention is written beside them."""
+COLUMNS = 4
+"""Number of the small pictures in a row."""
 RED = (0.85, 0.1, 0.1)
 SAME_SHAPE = 0.02
 """How far the ratio of a photo's sides may be from that of the image of the features: sizes are rounded."""
@@ -143,7 +149,7 @@ def answer(console: Console, loaded: LoadedNetwork, image: Image, question: str,
     for text, probability in reply.answers:
         console.print(f"{100 * probability:6.2f} %  {text}", markup=False)
     title = f"{shorten(question, 150, placeholder=' ...')}\n{reply.answers[0][0]}"
-    draw(image.boxes, reply.attention.numpy(), image.size, image.photo, title, output)
+    draw(image.boxes, reply, image.size, image.photo, title, output)
     console.print(f"where it looked: {output}", markup=False)
 
 
@@ -182,45 +188,62 @@ def read_photo(path: Path, size: tuple[float, float]) -> NDArray[np.uint8]:
 
 def draw(
     boxes: NDArray[np.float32],
-    attention: NDArray[np.float32],
+    reply: Prediction,
     size: tuple[float, float],
     photo: NDArray[np.uint8] | None,
     title: str,
     path: Path,
 ) -> None:
-    """Draws the boxes, the stronger the more they are attended to, on the photo or an empty canvas of ``size`` pixels.
+    """Draws the regions on the photo or an empty canvas of ``size`` pixels, the stronger the more they are attended to:
+    large, where the image is flattened; small below it, in each attention before that.
 
     Raises:
         InputError: The picture cannot be written.
     """
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
     width, height = size
+    shape = min(height / width, 2)
+    rows = -(-len(reply.attentions) // COLUMNS)
+    heights = [8 * shape, *[8 / COLUMNS * shape] * rows]
     # What a user asks may hold dollars, which are no formula, and letters that the font does not have.
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
-        figure = Figure(figsize=(8, 8 * min(height / width, 2) + 0.6), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=(), yticks=())
-        axes.set_title(title, wrap=True)
-        if photo is not None:
-            axes.imshow(photo, extent=(0, width, height, 0))
-        order = np.argsort(attention)  # the most attended to is drawn last, above the others
-        for rank, place in enumerate(order, start=1 - len(order)):
-            (x, y, right, bottom), share = boxes[place], attention[place]
-            strong = share / attention.max()
-            axes.add_patch(
-                Rectangle(
-                    (x, y),
-                    right - x,
-                    bottom - y,
-                    edgecolor=(*RED, 0.1 + 0.9 * strong),
-                    facecolor=(*RED, 0.25 * strong),
-                    linewidth=0.5 + 2.5 * strong,
-                )
-            )
-            if rank > -NAMED:
-                axes.text(x, y, f"{100 * share:.0f} %", color="white", backgroundcolor=(*RED, 0.8), fontsize=8)
+        figure = Figure(figsize=(8, sum(heights) + 0.6 + 0.3 * rows), layout="constrained")
+        grid = figure.add_gridspec(1 + rows, COLUMNS, height_ratios=heights)
+        panels = [(grid[0, :], title, reply.attention)]
+        for place, (name, attention) in enumerate(reply.attentions):
+            words = f"{place + 1}. {re.sub('(?<=.)(?=[A-Z])', ' ', name).lower()}"
+            panels.append((grid[1 + place // COLUMNS, place % COLUMNS], words, attention))
+        for position, words, attention in panels:
+            axes = figure.add_subplot(position)
+            axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=(), yticks=())
+            axes.set_title(words, wrap=True, fontsize=None if words is title else 7)
+            if photo is not None:
+                axes.imshow(photo, extent=(0, width, height, 0))
+            draw_attention(axes, boxes, attention.numpy(), NAMED if words is title else 0)
         with write_whole(path) as partial:
             figure.savefig(partial, format=path.suffix.removeprefix("."))
+
+
+def draw_attention(axes: "Axes", boxes: NDArray[np.float32], attention: NDArray[np.float32], named: int) -> None:
+    """Draws each box as strong as its share of the attention, and writes the shares of the strongest ones."""
+    from matplotlib.patches import Rectangle
+
+    scale = 1.0 if named else 0.4
+    order = np.argsort(attention)  # the most attended to is drawn last, above the others
+    for rank, place in enumerate(order, start=1 - len(order)):
+        (x, y, right, bottom), share = boxes[place], attention[place]
+        strong = share / attention.max()
+        axes.add_patch(
+            Rectangle(
+                (x, y),
+                right - x,
+                bottom - y,
+                edgecolor=(*RED, 0.1 + 0.9 * strong),
+                facecolor=(*RED, 0.25 * strong),
+                linewidth=scale * (0.5 + 2.5 * strong),
+            )
+        )
+        if rank > -named:
+            axes.text(x, y, f"{100 * share:.0f} %", color="white", backgroundcolor=(*RED, 0.8), fontsize=8)

@@ -315,13 +315,27 @@ def plain_attention(
 ) -> Tensor:
     """Computes :func:`attention` in its plain form."""
 
-    def split(features: Tensor) -> Tensor:  # (B, N, hidden) -> (B, heads, N, hidden / heads)
-        return features.unflatten(-1, (heads, -1)).transpose(1, 2)
+    value = _split(layers[2](x if y is None else y), heads)
+    weights = functional.dropout(attention_weights(x, y, mask, score_bias, layers, heads), p)
+    return x + functional.dropout(layers[3]((weights @ value).transpose(1, 2).flatten(-2)), p)
 
-    source = x if y is None else y
-    query, key, value = (split(layer(z)) for layer, z in zip(layers[:3], (x, source, source), strict=True))
+
+def attention_weights(
+    x: Tensor,
+    y: Tensor | None,
+    mask: Tensor,
+    score_bias: Tensor | None,
+    layers: tuple[nn.Linear, nn.Linear, nn.Linear, nn.Linear],
+    heads: int,
+) -> Tensor:
+    """Computes the weights of :func:`attention`, ``softmax(q kᵀ / √d + score_bias)``, ``(B, heads, N, M)``."""
+    query, key = (_split(layer(z), heads) for layer, z in zip(layers[:2], (x, x if y is None else y), strict=True))
     scores = query @ key.transpose(-2, -1) / query.size(-1) ** 0.5
     if score_bias is not None:
         scores = scores + score_bias
-    weights = functional.dropout(scores.masked_fill(~mask[:, None, None], MASKED).softmax(-1), p)
-    return x + functional.dropout(layers[3]((weights @ value).transpose(1, 2).flatten(-2)), p)
+    return scores.masked_fill(~mask[:, None, None], MASKED).softmax(-1)
+
+
+def _split(features: Tensor, heads: int) -> Tensor:
+    """Splits features into heads: ``(B, N, hidden)`` to ``(B, heads, N, hidden / heads)``."""
+    return features.unflatten(-1, (heads, -1)).transpose(1, 2)

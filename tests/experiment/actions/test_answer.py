@@ -12,6 +12,8 @@ from rich.console import Console
 from experiment.actions import answer
 from model_space.architecture import Architecture
 from model_space.errors import InputError
+from model_space.operations import SelfAttention
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers.tiny import tiny_space
 from tests.helpers.trained import settings_file, trained
@@ -64,6 +66,36 @@ def test_the_answer_is_that_of_the_split(said, checkpoint, tiny_data_settings, i
         best = expected[place].topk(5)
         assert [text for _, text in shown] == [vocabulary.answers[index] for index in best.indices]
         assert [float(percent) for percent, _ in shown] == pytest.approx((100 * best.values).tolist(), abs=0.01)
+
+
+def test_each_attention_over_the_regions_is_told_in_order(tiny_data):
+    """Of a chain with attentions over words, which are none over regions: where queries say nothing, all regions are
+    looked at alike; and regions in another order are looked at in that order."""
+    blocks = ["self_attention", "guided_attention", "relational_self_attention", "feed_forward"]
+    settings = EncoderDecoderSettings(encoder_blocks=1, decoder_blocks=4, relation_size=4)
+    choices = {"encoder_block1": "self_attention"}
+    choices |= {f"decoder_block{number}": name for number, name in enumerate(blocks, 1)}
+    architecture = Architecture(space=tiny_space(settings), choices=choices).for_data(tiny_data.sizes)
+    network, vocabulary = architecture.network().eval(), tiny_data.vocabulary
+    regions, order = torch.randn(7, 12), torch.randperm(7)
+    boxes = torch.rand(7, 4) + torch.tensor([0, 0, 1, 1])
+
+    def looked(order) -> dict[str, torch.Tensor]:
+        question = "Is the big dog brown, and the red house old?"
+        reply = predict(network, vocabulary, regions[order], boxes[order], question, max_tokens=7)  # as many as regions
+        assert [name for name, _ in reply.attentions] == ["SelfAttention", "RelationalSelfAttention"]
+        assert all(shares.sum().item() == pytest.approx(1, abs=1e-5) for _, shares in reply.attentions)
+        return dict(reply.attentions)
+
+    first, second = looked(torch.arange(7)), looked(order)
+    for name, shares in first.items():
+        assert shares.std() > 1e-4
+        torch.testing.assert_close(second[name], shares[order], atol=1e-5, rtol=1e-4)
+    for module in network.modules():
+        if type(module) is SelfAttention:
+            module.attention.query.weight.data.zero_()
+    torch.testing.assert_close(looked(order)["SelfAttention"], torch.full((7,), 1 / 7))
+    assert not any(module._forward_pre_hooks for module in network.modules())
 
 
 @pytest.mark.parametrize("glimpses", [1, 3])
