@@ -16,9 +16,13 @@ from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.spaces.mcan import MCANSettings
 from tests.helpers.paths import ROOT
+from tests.helpers.photos import write_photos
 from tests.helpers.tiny import space_of
 from trainer.callbacks.checkpoint import CHECKPOINT, load_checkpoint
 from trainer.callbacks.curve import read_curve
+from trainer.data.packing import pack as packing
+from trainer.data.packing.pack import pack_pictures
+from trainer.data.pictures.patches import PatchesSettings
 from trainer.train import TrainSettings, train
 
 
@@ -67,6 +71,23 @@ def test_a_training_on_a_full_disk_ends_in_a_line_and_resumes_when_there_is_room
     filled(disk)
     with pytest.raises(InputError, match=r"(curve.json|run.json): cannot be written: No space|the disk is full$"):
         train(tiny_data, architecture, settings, disk / "new")
+
+
+def test_pictures_on_a_disk_that_fills_up_half_way_go_on_when_there_is_room(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(packing, "_check_room", lambda *given: None)  # it would not have begun
+    write_photos(tmp_path / "photos", 8)
+    (disk / "photos").symlink_to(tmp_path / "photos")
+    settings = PatchesSettings(name="patches", side=128, patch=16, batch_size=2)
+    expected = pack_pictures(tmp_path / "photos", settings).read_bytes()
+
+    def fill(images, done, total):
+        if images == 4:
+            filled(disk)
+
+    with pytest.raises(InputError, match=r"photos.safetensors: No space left on device after [45] images: make room"):
+        pack_pictures(disk / "photos", settings, fill)
+    (disk / "filler").unlink()
+    assert pack_pictures(disk / "photos", settings).read_bytes() == expected
 
 
 def refuses_to_start(config: Path, working_directory: Path, message: str) -> None:
