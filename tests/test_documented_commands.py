@@ -32,6 +32,7 @@ ELSEWHERE = {
     r"tensorboard ": "a server; what it reads is read by tests/trainer/test_training_loop.py",
     r"python - ": "docs/own_data.md; tests/test_docs.py runs all of it",
     r".*(mine|YOUR)\.yml": "docs/own_data.md; tests/test_docs.py runs all of it",
+    r".*easy_vqa\.yml": "what half an hour of benchmarks.easy_vqa made; tests/experiment/actions/test_answer_photo.py",
     r".*photos\.yml": "docs/pictures.md; tests/test_docs.py runs all of it",
     r".*CHECKPOINT\.pkl": "a published checkpoint; tests/model_space/published",
 }

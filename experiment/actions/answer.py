@@ -246,4 +246,5 @@ def draw_attention(axes: "Axes", boxes: NDArray[np.float32], attention: NDArray[
             )
         )
         if rank > -named:
-            axes.text(x, y, f"{100 * share:.0f} %", color="white", backgroundcolor=(*RED, 0.8), fontsize=8)
+            share_in_words = f"{100 * share:.0f} %"
+            axes.text(x, y, share_in_words, color="white", backgroundcolor=(*RED, 0.8), fontsize=8, va="top")

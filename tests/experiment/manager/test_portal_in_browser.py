@@ -90,6 +90,7 @@ def test_portal(home: Path):
             page.set_default_timeout(60 * SECONDS)
             page.on("pageerror", lambda error: said.append(str(error)))
             look(page, portal(folder), last.trials, home)
+            page.close()  # it asks again every ten seconds, and the manager is about to end
             with Image.open(io.BytesIO(picture(launched, portal(folder), trials=2))) as image:
                 assert image.format == "PNG" and image.width == 1280
     foreign = [url for url in asked if urlsplit(url).hostname != "127.0.0.1" and not url.startswith(("data:", "blob:"))]
