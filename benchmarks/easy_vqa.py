@@ -27,7 +27,6 @@ from experiment.actions.search import progress_bars
 from experiment.results.comparison import Training, by_question, compare, interval, mcan_of_size
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture
-from model_space.errors import InputError
 from model_space.files import write_text
 from trainer.data.splits import load_data
 from trainer.search import search
@@ -46,7 +45,7 @@ def write_data() -> None:
     """Writes a table for each split and links the pictures, once for each kind of features."""
     source = PACKAGES / "easy_vqa" / "data"
     if not source.is_dir():
-        raise InputError(f"{source}: the package easy-vqa is not installed: make .venv/installed-dev")
+        sys.exit(f"{source}: the package easy-vqa is not installed: make .venv/installed-dev")
     rows = {split: json.loads((source / split / "questions.json").read_text()) for split in ("train", "test")}
     last = max(image_id for _, _, image_id in rows["train"]) - HELD_OUT
     rows["val"] = [row for row in rows["train"] if row[2] > last]
