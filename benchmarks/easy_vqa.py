@@ -61,6 +61,8 @@ def write_data() -> None:
         for split in ("train", "test"):
             link = FOLDER / kind / split
             link.parent.mkdir(parents=True, exist_ok=True)
+            if link.is_symlink() and not link.exists():  # the checkout was moved
+                link.unlink()
             if not link.exists():
                 link.symlink_to(source / split / "images")
 

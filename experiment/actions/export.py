@@ -8,7 +8,7 @@ from rich.console import Console
 from experiment.manager import records
 from experiment.manager.configuration import read_configuration
 from experiment.results import drawing
-from experiment.results.card import search_card
+from experiment.results.card import CARD, search_card
 from model_space.architecture import Architecture
 from model_space.errors import InputError
 from model_space.files import write_text
@@ -34,6 +34,10 @@ def run(console: Console, file: Path, *, config: Path, experiment: str | None = 
 def write(console: Console, architecture: Architecture, trials: Sequence[records.Trial], file: Path) -> None:
     """Writes an architecture's file, its picture and the card of its search, and prints it."""
     picture, card = file.with_suffix(".svg"), file.with_suffix(".md")
+    if file in (picture, card):
+        raise InputError(f"{file}: an architecture is JSON, and {file.suffix} is written beside it: expected .json")
+    if card.exists() and not card.read_text(errors="replace").startswith(CARD):
+        raise InputError(f"{card}: is no card of a search, and one would be written in its place: give another FILE")
     architecture.save(file)
     drawing.save_svg(architecture, picture)
     write_text(card, search_card(file.stem, architecture, trials))

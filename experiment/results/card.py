@@ -20,6 +20,8 @@ from trainer.data.features.extractors import in_words
 from trainer.data.questions import UNTYPED
 from trainer.model_folder import ModelFolder
 
+CARD = "---\nlibrary_name:"
+"""What a card begins with."""
 TASK = "visual-question-answering"
 SEARCHED = "neural-architecture-search"
 PICTURE = "architecture.svg"
@@ -72,6 +74,7 @@ def model_card(name: str, content: ModelFolder, trained: Mapping[str, Any] | Non
     data = trained["data"] if trained else None
     sizes = architecture.space.data
     found = "found by architecture search" if architecture.choices else "of a fixed architecture"
+    image = "--photo PHOTO" if reads.extractor else "--image FEATURES.npz"
     parts = [
         head(name, architecture, data["name"] if data else None, scores),
         f"# {escaped(name)}\n",
@@ -90,7 +93,7 @@ def model_card(name: str, content: ModelFolder, trained: Mapping[str, Any] | Non
         "## How to use it\n",
         "The folder holds JSON and safetensors: nothing of it is run. In the folder of the package that trained it:\n",
         fenced(
-            "python launch.py --answer FOLDER --image FEATURES.npz --question '...'\n"
+            f"python launch.py --answer FOLDER --settings SETTINGS.yml {image} --question '...'\n"
             "python launch.py --val FOLDER --settings SETTINGS.yml",
             "sh",
         ),
@@ -119,6 +122,7 @@ USE = """from pathlib import Path
 
 import torch
 
+from experiment.settings import read_settings
 from trainer.data.features.npz import read_npz
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.predict import predict
@@ -126,7 +130,7 @@ from trainer.model_folder import load
 
 network = load("FOLDER")
 vocabulary = Vocabulary.load(Path("FOLDER/config.json"))
-features, boxes, _ = read_npz(Path("FEATURES.npz"))
+features, boxes, _ = read_npz(Path("FEATURES.npz"), form=read_settings("SETTINGS.yml").data.form)
 regions = [torch.from_numpy(each[:{max_regions}]) for each in (features, boxes)]
 print(predict(network, vocabulary, *regions, "...", max_tokens={max_tokens}).answers)"""
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from model_space.errors import one_line
 from trainer.callbacks.curve import Curve, Epoch, epoch_numbers
 from trainer.callbacks.loss_monitor import LossMonitor
 
@@ -71,6 +72,10 @@ class TensorBoard(Callback):
             return
         try:
             drawn = {tag: draw(self.curve.epochs) for tag, draw in (pictures or {}).items()}
+        except Exception as error:  # a picture is no reason to lose a search
+            drawn, self.pictures = {}, {}
+            print(f"{self.folder}: no more pictures for TensorBoard: {one_line(error)}", file=sys.stderr)
+        try:
             self._append(trainer.global_step, scalars, {tag: png for tag, png in drawn.items() if png})
         except OSError as error:
             self.failed = True

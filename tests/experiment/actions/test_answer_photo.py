@@ -1,6 +1,7 @@
 """From photos to an answer: features on the spot are those of the split, and those of another extractor are refused."""
 
 import io
+import json
 import re
 import sys
 
@@ -125,7 +126,26 @@ def test_features_of_another_extractor_are_refused_with_both_names(folder, tmp_p
     with pytest.raises(
         InputError, match=r"the validation split: features are made by patches \(patch 16, side 64\), in"
     ):
+        settings = settings_file(tmp_path, pictures=None)
         train.run(console(), tmp_path / "mcan.json", settings=settings, folder=tmp_path / "run")
+
+
+def test_settings_that_have_changed_since_the_packing_are_refused_by_every_action(folder):
+    settings = settings_file(folder, "changed.yml", {**PATCHES, "patch": 8})
+    message = r"train.safetensors: made by patches \(patch 16, side 32\), where data.pictures says .*'patch': 8"
+    with pytest.raises(InputError, match=message):
+        train.run(console(), folder / "mcan.json", settings=settings, folder=folder / "other")
+    with pytest.raises(InputError, match=message):
+        pack.run(console(), settings)
+
+
+def test_a_folder_that_tells_no_extractor_is_refused_without_a_trace(folder, tmp_path):
+    export_model.run(console(), [folder / "run/last.ckpt", tmp_path / "model"], settings=folder / "settings.yml")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    for told in ("mine", "[1]", '{"side": 3}'):
+        (tmp_path / "model/config.json").write_text(json.dumps(config | {"extractor": told}))
+        with pytest.raises(InputError, match=f"in the training of .*model by {re.escape(repr(told))}"):
+            val.run(console(), tmp_path / "model", settings=folder / "settings.yml")
 
 
 def test_a_photo_whose_features_cannot_be_made_is_one_line(folder, tmp_path):

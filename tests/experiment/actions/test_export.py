@@ -104,3 +104,11 @@ def test_what_is_written_beside_the_architecture(tmp_path: Path):
     assert "| validation | 60.0 | 55.1 to 64.7 | 400 |" in text
     assert "![The architecture](my%20best.svg)" in text and "strategy: snas" in text
     assert "| succeeded | 40.0 |" in text and "| succeeded | 60.0 |" in text and "| running | – |" in text
+    for name in ("found.md", "found.svg"):
+        with pytest.raises(InputError, match="an architecture is JSON"):
+            export.run(console, tmp_path / name, config=config)
+    (tmp_path / "mine.md").write_text("# My own words\n")
+    with pytest.raises(InputError, match=r"mine.md: is no card of a search"):
+        export.run(console, tmp_path / "mine.json", config=config)
+    assert (tmp_path / "mine.md").read_text() == "# My own words\n" and not (tmp_path / "mine.json").exists()
+    export.run(console, tmp_path / "my best.json", config=config)  # its own card is written anew

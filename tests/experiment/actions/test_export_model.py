@@ -155,10 +155,13 @@ def test_the_head_of_the_card_is_what_the_hub_expects(written, checkpoint, tiny_
     assert f"torch: {torch.__version__.split('+')[0]}" in text
 
 
-def test_the_card_shows_how_to_ask(written, tiny_data_settings, capsys):
+def test_the_card_shows_how_to_ask(written, settings, tiny_data_settings, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", (written / "README.md").read_text(), re.DOTALL)
     image = sorted(tiny_data_settings.val.features.iterdir())[0]
-    exec(code.replace("FOLDER", str(written)).replace("FEATURES.npz", str(image)).replace("...", "Is it?"), {})
+    shown = {"FOLDER": written, "FEATURES.npz": image, "SETTINGS.yml": settings, "...": "Is it?"}
+    for words, real in shown.items():
+        code = code.replace(words, str(real))
+    exec(code, {})
     answers = eval(capsys.readouterr().out)
     assert {words for words, _ in answers} <= set(Vocabulary.load(written / "config.json").answers)
 

@@ -90,14 +90,16 @@ def test_a_resumed_search_doubles_no_step_and_loses_none(searched, monkeypatch):
         assert len(ours) == 3
 
 
-def test_a_picture_that_cannot_be_drawn_is_no_reason_to_lose_a_search(tiny_data, tmp_path, capsys):
+@pytest.mark.parametrize("error", [OSError("cannot open resource"), KeyError("image_node1")], ids=["font", "bug"])
+def test_a_picture_that_cannot_be_drawn_is_no_reason_to_lose_a_search(tiny_data, tmp_path, capsys, error):
     def no_font(curve):
-        raise OSError("cannot open resource")
+        raise error
 
     space = space_of(tiny_data, STACKED)
     search(tiny_data, space, short_search(), tmp_path, ignore, {"architecture/derived": no_font})
     assert len(read_curve(tmp_path)) == 3
-    assert capsys.readouterr().err.count("no more figures for TensorBoard: cannot open resource") == 1
+    said = capsys.readouterr().err
+    assert said.count(f"no more pictures for TensorBoard: {type(error).__name__}") == 1 and "figures" not in said
 
 
 def epochs(*rows: dict[str, list[float]], of: int) -> list[dict]:

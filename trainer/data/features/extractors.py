@@ -7,6 +7,15 @@ from typing import Any
 from model_space.errors import InputError
 
 
+def parsed(extractor: str) -> dict[str, Any]:
+    """Returns the identity of an extractor by its keys; nothing for a text that is none."""
+    try:
+        about = json.loads(extractor)
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) and isinstance(about.get("name"), str) else {}
+
+
 def in_words(extractor: str) -> str:
     """Returns the identity of an extractor, which is a JSON object, in words.
 
@@ -14,7 +23,9 @@ def in_words(extractor: str) -> str:
         >>> in_words('{"backbone": "resnet50", "name": "grid", "weights": "0a1b2c3d"}')
         'grid (backbone resnet50, weights 0a1b2c3d)'
     """
-    about: dict[str, Any] = json.loads(extractor)
+    about = parsed(extractor)
+    if not about:
+        return repr(extractor[:100])
     name = about.pop("name")
     return f"{name} ({', '.join(f'{key} {value}' for key, value in about.items() if value is not None)})"
 

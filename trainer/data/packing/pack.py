@@ -5,7 +5,6 @@ its header is known. :func:`trainer.data.features.packed.packed_arrays` says wha
 of every array.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from trainer.data.packing.partial_file import PartialFile, journal_path
 from trainer.data.packing.reading import read_images
 from trainer.data.packing.sources.open import open_source
 from trainer.data.pictures.extract import extract, pictures_of
-from trainer.data.pictures.extractor import identity, stated
+from trainer.data.pictures.extractor import identity, is_of, stated
 from trainer.data.pictures.reading import ENDINGS, is_whole, list_pictures
 from trainer.data.pictures.settings import PicturesSettings
 
@@ -54,8 +53,7 @@ def pack(source: Path, progress: Progress = lambda images, done, total: None, fo
     target = packed_path(source)
     if target.is_file():
         _check_same_images(source, target)
-        for leftover in (partial_path(target), journal_path(target)):  # of a process killed after the file was whole
-            leftover.unlink(missing_ok=True)
+        _remove_leftovers(target)
         return target
     opened = open_source(source, form)
     with PartialFile(target) as packed, _one_thread(), _resumable(packed):
@@ -99,6 +97,7 @@ def pack_pictures(
         raise InputError(f"{folder}: no pictures in it: expected {', '.join(ENDINGS)}")
     if target.is_file():
         _check_same_pictures(folder, files, settings, target)
+        _remove_leftovers(target)
         return target
     extractor = settings.extractor()
     made_by = identity(settings, extractor)
@@ -109,6 +108,12 @@ def pack_pictures(
             raise InputError(f"{folder}: none of its {len(files)} pictures can be read")
         packed.finish(made_by)
     return target
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Removes what a process left that was killed after the file was whole."""
+    for leftover in (partial_path(target), journal_path(target)):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -158,7 +163,7 @@ def _check_same_images(source: Path, target: Path) -> None:
 def _check_same_pictures(folder: Path, files: dict[ImageId, Path], settings: PicturesSettings, target: Path) -> None:
     """Checks that a packed file was made of these pictures as the settings say. Those that it lacks may be broken."""
     made_by = extractor_of(target)
-    if made_by is None or {**json.loads(made_by), "weights": None} != {**stated(settings), "weights": None}:
+    if made_by is None or not is_of(made_by, settings):
         of = "features that were not made of pictures" if made_by is None else f"made by {in_words(made_by)}"
         raise InputError(f"{target}: {of}, where data.pictures says {stated(settings)}: delete it to make it anew")
     packed = positions(image_ids_of(packed_arrays(target)))

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from model_space.errors import InputError
+from model_space.errors import InputError, one_line
 from trainer.data.features.names import ImageId
+from trainer.data.features.npz import ImageFeatures
 from trainer.data.packing.partial_file import PartialFile
 from trainer.data.packing.sources.source import Entry
 from trainer.data.pictures.extractor import Extractor, ExtractorSettings
@@ -87,7 +88,7 @@ def extract(
                         raise InputError(f"{error} (data.pictures.broken: skip leaves such pictures out)")
                     skipped(str(error))
             whole = {each: picture for each in group if isinstance(picture := read.get(each), Image.Image)}
-            made = dict(zip(whole, extractor([*whole.values()]), strict=True)) if whole else {}
+            made = dict(zip(whole, _features(extractor, [*whole.values()]), strict=True)) if whole else {}
             for each in group:
                 done += each.size
                 if each in known:
@@ -101,6 +102,18 @@ def extract(
                 room_is_checked = True
                 check_room(sum(2 * each.features.size for each in made.values()) * (total - done) / max(1, done))
             progress(len(packed.records), done, total)
+
+
+def _features(extractor: Extractor, pictures: list[Image.Image]) -> list[ImageFeatures]:
+    """Returns what an extractor makes of pictures, or says in one line why it cannot."""
+    try:
+        return extractor(pictures)
+    except (
+        RuntimeError,
+        AssertionError,
+        ValueError,
+    ) as error:  # a side that no backbone takes; no memory
+        raise InputError(f"data.pictures: no features of {len(pictures)} pictures: {one_line(error)}") from None
 
 
 def _known(group: Iterable[Picture], packed: PartialFile) -> list[Picture]:

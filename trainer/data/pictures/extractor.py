@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainer.data.features.extractors import parsed
 from trainer.data.features.npz import ImageFeatures
 
 
@@ -46,3 +48,16 @@ def identity(settings: ExtractorSettings, extractor: Extractor) -> str:
 def stated(settings: ExtractorSettings) -> dict[str, Any]:
     """Returns the part of an identity that settings say, without the weights."""
     return settings.model_dump(mode="json", exclude=APART)
+
+
+def is_of(identity: str, settings: ExtractorSettings) -> bool:
+    """Returns whether features of this identity are those that settings ask for.
+
+    Weights of a file are compared by their digest, for which the extractor is made; those of a hub have a name.
+    """
+    about = parsed(identity)
+    weights = about.pop("weights", None)
+    if about != stated(settings):
+        return False
+    from_file = isinstance(getattr(settings, "weights", None), Path)
+    return not from_file or settings.extractor().digest == weights  # type: ignore[attr-defined]  # it is one of a union

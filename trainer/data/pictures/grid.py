@@ -52,6 +52,7 @@ class Grid:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network, mean, deviation = _backbone(settings)
         self.digest = digest(self.network)
+        self._channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"  # of Swin and its like
         self.network.to(self.device)
         self._mean, self._deviation = (
             torch.tensor(each, device=self.device).view(-1, 1, 1) for each in (mean, deviation)
@@ -64,6 +65,8 @@ class Grid:
         pixels = torch.from_numpy(np.stack([np.asarray(each) for each in scaled])).to(self.device)
         pixels = (pixels.permute(0, 3, 1, 2) / 255 - self._mean) / self._deviation
         (maps,) = self.network(pixels)
+        if self._channels_last:
+            maps = maps.permute(0, 3, 1, 2)
         rows, columns = maps.shape[2:]
         features = maps.flatten(2).transpose(1, 2).float().cpu().numpy()
         sizes = [(float(picture.width), float(picture.height)) for picture in pictures]
@@ -75,7 +78,7 @@ def _backbone(settings: GridSettings) -> tuple[torch.nn.Module, Sequence[float],
     try:
         with warnings.catch_warnings(action="ignore"):  # of torchvision, about its own reading of pictures
             import timm
-    except ImportError as error:
+    except Exception as error:  # also a RuntimeError, of a torchvision that fits another torch
         raise InputError(f"data.pictures: grid needs timm: {INSTALL} ({one_line(error)})") from None
     logging.getLogger("timm").setLevel(logging.ERROR)  # it warns that the classifier is left out
     create: Any = timm.create_model

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from model_space.errors import InputError
 from tests.helpers.photos import need_packages, write_photos
+from trainer.data.packing.pack import pack_pictures
 from trainer.data.pictures.extractor import identity
 from trainer.data.pictures.grid import GridSettings
 from trainer.data.pictures.reading import list_pictures, read_picture
@@ -77,11 +78,53 @@ def test_a_stage_before_the_last_has_more_cells(weights, pictures):
     assert grid(weights, stage=-2).extractor()(pictures)[0].features.shape == (36, 112)
 
 
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224", "resnet18"])
+def test_cells_are_cells_whatever_comes_last_in_a_backbones_maps(weights, pictures, tmp_path, backbone):
+    """A cell's feature changes with its pixels more than others do: rows and columns are not taken for channels."""
+    import timm
+
+    save_file(timm.create_model(backbone).state_dict(), tmp_path / "weights.safetensors")
+    extractor = grid(tmp_path / "weights.safetensors", backbone=backbone, side=224).extractor()
+    (first,) = extractor([Image.new("RGB", (224, 224))])
+    changed = Image.new("RGB", (224, 224))
+    changed.paste((255, 255, 255), (0, 192, 32, 224))  # the lower left corner
+    (second,) = extractor([changed])
+    moved = np.abs(second.features - first.features).sum(1)
+    x, y = first.boxes[moved.argmax(), :2]
+    assert first.features.shape[0] in (49, 196) and x < 64 and y > 160
+
+
+def test_a_side_that_a_backbone_does_not_take_is_one_line(weights, tmp_path):
+    import timm
+
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "weights.safetensors")
+    write_photos(tmp_path / "photos", 2)
+    settings = grid(tmp_path / "weights.safetensors", backbone="vit_tiny_patch16_224", side=96)
+    with pytest.raises(
+        InputError, match=r"data.pictures: no features of 2 pictures: AssertionError: Input height"
+    ) as error:
+        pack_pictures(tmp_path / "photos", settings)
+    assert "\n" not in str(error.value)
+
+
+def test_packed_features_of_other_weights_are_not_taken_for_those_of_the_settings(weights, tmp_path):
+    write_photos(tmp_path / "photos", 2)
+    packed = pack_pictures(tmp_path / "photos", grid(weights))
+    assert pack_pictures(tmp_path / "photos", grid(weights)) == packed
+    tensors = torch.load(weights, weights_only=True)
+    torch.save(
+        {name: each * 1.01 if each.is_floating_point() else each for name, each in tensors.items()}, tmp_path / "b"
+    )
+    with pytest.raises(InputError, match=r"photos.safetensors: made by grid \(backbone .*: delete it to make it anew"):
+        pack_pictures(tmp_path / "photos", grid(tmp_path / "b"))
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         ("absent", "the weights cannot be read: No such file"),
         ("text", "not a file of weights alone"),
+        ("table", "not a file of weights alone"),
         ("pickle", "not a file of weights alone"),
         ("list", "holds a list: expected a state_dict"),
         ("other", r"no weight 'conv_stem.weight' \(1 tensors\): not the weights of this network"),
@@ -96,8 +139,8 @@ def test_what_are_not_the_weights_is_one_line(weights, tmp_path, kind, message):
 
         state = timm.create_model(BACKBONE).state_dict()
         torch.save({**state, "conv_stem.weight": torch.zeros(1)}, path)
-    elif kind in ("text", "cut"):
-        path.write_text("no weights")
+    elif kind in ("text", "table", "cut"):
+        path.write_text("a,b\n1,2\n" if kind == "table" else "no weights")
     elif kind != "absent":
         torch.save({"pickle": print, "list": [1], "other": {"a": torch.zeros(1)}}[kind], path)
     with pytest.raises(InputError, match=message) as error:
