@@ -20,7 +20,7 @@ from tests.helpers.paths import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 PROGRAMS = "python|torchrun|nnictl|make|tensorboard|pip"
-COMMAND = re.compile(rf"(?:^|`|\n *)((?:\.venv/bin/)?(?:{PROGRAMS}) (?:\\\n|[^`#|\n])*)")
+COMMAND = re.compile(rf"(?:^|`|\n *)((?:[A-Z]+=\S+ )?(?:\.venv/bin/)?(?:{PROGRAMS}) (?:\\\n|[^`#|\n])*)")
 """A command line at the beginning of a line or of what is set as code, with the lines that continue it."""
 
 

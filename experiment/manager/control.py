@@ -7,6 +7,7 @@ can be stopped there, and the other way round.
 import importlib.util
 import shutil
 import signal
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
 from nni.experiment import Experiment as NNIExperiment
 from nni.experiment import RunMode
 from nni.experiment.config import ExperimentConfig
@@ -115,10 +115,8 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
     loopback.enable()
     silence_stdout()
     nni_private.set_wait_for_manager(partial(_wait_for_manager, folder))
-    home = Path.home() / "nni-experiments"  # where NNI keeps its list of experiments
-    check_writable(home / ".experiment")
-    # One at a time: where two managers start on one port, NNI gives the experiment of the second to the first.
-    with FileLock(home / ".starting"):
+    check_writable(Path.home() / "nni-experiments" / ".experiment")  # where NNI keeps its list of experiments
+    with _alone():
         chosen = free_port(port)
         try:
             experiment.start(chosen, run_mode=RunMode.Detach)
@@ -128,6 +126,21 @@ def _launch(config: ExperimentConfig, port: int | None, action: str, id: str | N
                 raise SearchFailed(f"NNI's manager did not start: {error} (log: {manager_log(folder)})") from error
             raise
     return folder
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Lets one manager start at a time on this machine, whoever starts it: where two start on one port, NNI gives the
+    experiment of the second to the first. The lock is a name that the network knows, as ports are, and no file."""
+    with socket.socket(socket.AF_UNIX) as lock:
+        while True:
+            try:
+                lock.bind("\0an NNI manager starts")
+            except OSError:
+                time.sleep(0.2)
+            else:
+                break
+        yield
 
 
 def _check_room(working_directory: Path) -> None:
