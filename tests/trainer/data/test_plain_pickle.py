@@ -32,7 +32,7 @@ ARRAYS = {
 def test_arrays(name, protocol):
     array = ARRAYS[name]
     if array.size == 0 and protocol < 3:  # there Python has no sign for no bytes, and writes that bytes() be called
-        with pytest.raises(InputError, match="a pickle with __builtin__.bytes, expected plain values"):
+        with pytest.raises(InputError, match=r"a pickle with __builtin__.bytes, expected plain values"):
             read_pickle(pickle.dumps(array, protocol), "a.pkl")
         return
     first, second, scalar = read_pickle(pickle.dumps([array, array, np.float32(2)], protocol), "a.pkl")

@@ -173,8 +173,8 @@ def test_without_its_package_an_extractor_says_what_to_install(monkeypatch):
 def detector(tmp_path):
     """The file of a detector's weights, and the detector."""
     reason = (
-        "the detector needs torchvision's compiled operators, which are not here or fit another torch: PyPI has them for "
-        "torch with CUDA alone (pip install -r requirements-pictures.txt beside such a one)"
+        "the detector needs torchvision's compiled operators, which are not here or fit another torch: PyPI has them "
+        "for torch with CUDA alone (pip install -r requirements-pictures.txt beside such a one)"
     )
     detection = pytest.importorskip("torchvision.models.detection", reason=reason, exc_type=ImportError)
     from torchvision.extension import _has_ops
