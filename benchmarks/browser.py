@@ -1,4 +1,4 @@
-"""Chromium without a window, for what draws the pictures of the documents."""
+"""Chromium without a window, for what draws the pictures of the documents, and for tests."""
 
 import shutil
 import sys
@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser  # of requirements-dev.txt
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @contextmanager
@@ -21,8 +30,10 @@ def browser() -> Iterator["Browser"]:
         sys.exit("playwright is not installed: make .venv/installed-dev")
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        sys.exit("no browser here to make the picture with: install Chromium")
+        sys.exit(f"no browser: none of {', '.join(NAMES)} is installed (on Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
+        launched = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        try:
+            yield launched
+        finally:
+            launched.close()

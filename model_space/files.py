@@ -123,20 +123,29 @@ def write_whole_folder(folder: Path) -> Iterator[Path]:
     """
     refuse_used(folder)
     path = folder.resolve()  # also where it is called `.`
-    partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.parent):
-            shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
-            partial.mkdir()
-            try:
-                yield partial
-                partial.replace(path)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+        with locked(path.parent), new_folder(path) as partial:
+            yield partial
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Gives a folder that takes the place of ``path`` when the block ends, and is removed when it raises an error.
+
+    Only one process may be in such a block for a path: the caller holds a lock.
+    """
+    partial = partial_path(path)
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
+    partial.mkdir()
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def refuse_used(folder: Path) -> None:

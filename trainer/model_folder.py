@@ -2,7 +2,7 @@
 
 Its files have the names that Hugging Face's hub gives them: ``model.safetensors`` has the weights, ``config.json`` the
 words and answers and how many words and regions the network reads, and ``architecture.json`` the architecture. The
-model card beside them, ``README.md``, is written by :mod:`experiment.results.model_card`, and is not needed to load.
+model card beside them, ``README.md``, is written by ``launch.py --export-model``, and is not needed to load.
 """
 
 import hashlib

@@ -8,6 +8,7 @@ from rich.console import Console
 from experiment.manager import records
 from experiment.manager.configuration import read_configuration
 from experiment.results import drawing
+from experiment.results.best import best_architecture
 from experiment.results.card import CARD, search_card
 from model_space.architecture import Architecture
 from model_space.errors import InputError
@@ -26,9 +27,8 @@ def run(console: Console, file: Path, *, config: Path, experiment: str | None = 
     Raises:
         InputError: There is no such experiment, or no result yet; or a file cannot be written.
     """
-    working_directory = read_configuration(config).working_directory
-    found = best(working_directory, experiment)
-    write(console, found, records.read(records.find(working_directory, experiment)).trials, file)
+    recorded = records.read(records.find(read_configuration(config).working_directory, experiment))
+    write(console, best_architecture(recorded), recorded.trials, file)
 
 
 def write(console: Console, architecture: Architecture, trials: Sequence[records.Trial], file: Path) -> None:
@@ -46,25 +46,13 @@ def write(console: Console, architecture: Architecture, trials: Sequence[records
 
 
 def best(working_directory: Path, experiment: str | None = None) -> Architecture:
-    """Returns the architecture with the highest score among those that an experiment's trials have reported so far.
-
-    The experiment may run, be stopped, or have finished. Each trial reported its architecture together with its score,
-    so that both belong together whatever NNI's other tables say.
+    """Returns the best architecture of an experiment, which may run, be stopped, or have finished.
 
     Args:
         working_directory: The folder of the experiments.
         experiment: Id of the experiment; None for the one that was started last.
 
     Raises:
-        InputError: There is no such experiment, no trial of it has ended with a result, or that result is no
-            architecture.
+        InputError: There is no such experiment, or it has no such architecture.
     """
-    folder = records.find(working_directory, experiment)
-    results = {trial.id: trial.final for trial in records.read(folder).trials if trial.final}
-    if not results:
-        raise InputError(f"experiment {folder.name}: no trial has finished yet, so there is no architecture to export")
-    trial, result = max(results.items(), key=lambda item: item[1]["default"])
-    where = f"experiment {folder.name}, trial {trial}"
-    if not isinstance(result.get("architecture"), str):
-        raise InputError(f"{where}: reported no architecture; it is not a search of this package")
-    return Architecture.from_json(result["architecture"], where)
+    return best_architecture(records.read(records.find(working_directory, experiment)))

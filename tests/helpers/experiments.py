@@ -3,11 +3,14 @@
 import os
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psutil
+import pytest
 import yaml
+from nni.tools.nnictl.config_utils import Experiments
 
 from experiment.manager import control, records
 from experiment.manager.configuration import read_configuration
@@ -29,6 +32,17 @@ def processes(home: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def own_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder as home, where NNI keeps its list of experiments; in the end nothing of it runs."""
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setattr(Experiments.__init__, "__defaults__", (str(folder / "nni-experiments"),))
+    yield folder
+    left = processes(folder)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left)
 
 
 def choices(space: dict[str, list]) -> dict[str, dict]:

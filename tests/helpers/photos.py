@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PACKAGES = Path(sys.prefix) / "pictures"
-"""Where `make test` installs the packages of requirements-pictures-dev.txt."""
+from benchmarks.easy_vqa import PACKAGES
+
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240, 240, 240)}
 
 

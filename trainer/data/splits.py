@@ -9,10 +9,10 @@ from typing import Any
 from model_space.errors import InputError
 from model_space.sizes import DataSizes
 from trainer.data.digits.generate import generate
-from trainer.data.features.extractors import in_words, only_extractor, parsed
+from trainer.data.features.extractors import only_extractor
 from trainer.data.features.packed import extractor_of
 from trainer.data.features.paths import packed_path
-from trainer.data.pictures.extractor import stated
+from trainer.data.pictures.extractor import refuse_others
 from trainer.data.questions import UNTYPED, one_release, people_mistakes, read_annotations, read_questions
 from trainer.data.settings import DataSettings, SplitSettings
 from trainer.data.vectors import WordVectors, word_vectors
@@ -135,8 +135,10 @@ def load_split(
         InputError: If a file is missing or wrong.
     """
     entries = entries or Entries.read(split.questions, split.annotations)
-    for path in split.feature_paths:
-        refuse_other_pictures(path, settings)
+    if settings.pictures:
+        for packed in map(packed_path, split.feature_paths):
+            if packed.is_file() and (made_by := extractor_of(packed)):
+                refuse_others(packed, made_by, settings.pictures)
     for mistake in people_mistakes(
         entries.annotations or (), settings.accuracy, split in (settings.val, settings.test)
     ):
@@ -154,24 +156,6 @@ def load_split(
         accuracy=settings.accuracy,
         form=settings.form,
     )
-
-
-def refuse_other_pictures(path: Path, settings: DataSettings) -> None:
-    """Refuses features of pictures that were not made as the settings say. Weights are not compared, see ``--pack``.
-
-    Raises:
-        InputError: If a packed file says that something else made its features.
-    """
-    packed = packed_path(path)
-    made_by = extractor_of(packed) if settings.pictures and packed.is_file() else None
-    if made_by is None or settings.pictures is None:
-        return
-    about = parsed(made_by)
-    if {**about, "weights": None} != {**stated(settings.pictures), "weights": None}:
-        raise InputError(
-            f"{packed}: made by {in_words(made_by)}, where data.pictures says {stated(settings.pictures)}: delete it, "
-            "and launch.py --pack makes it anew"
-        )
 
 
 def load_vocabulary(settings: DataSettings) -> Vocabulary:

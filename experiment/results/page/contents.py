@@ -16,6 +16,7 @@ from markupsafe import Markup
 from experiment.manager.follow import stderr, why
 from experiment.manager.records import ENDED, Experiment, Trial
 from experiment.results import drawing
+from experiment.results.best import best_architecture, best_first, score
 from experiment.results.comparison import RESULT, mcan_of_size
 from experiment.results.curves import CURVES, own_parameters, shared_parameters, values, varies
 from experiment.results.health import in_words
@@ -25,7 +26,6 @@ from experiment.results.page.questions import Asked, ask
 from experiment.results.ranking import with_common_candidates
 from experiment.results.report import cells, read_comparison
 from experiment.settings import Settings, read_settings
-from model_space.architecture import Architecture
 from trainer.callbacks.checkpoint import CHECKPOINT
 from trainer.callbacks.curve import read_curve
 from trainer.callbacks.run_folder import RUN
@@ -55,28 +55,6 @@ def without_places(text: str) -> str:
         if place != Path(place.root):
             text = text.replace(str(place), short)
     return text
-
-
-def score(trial: Trial) -> float | None:
-    """Returns the score of a trial in percent; None where it has none, or none that is a number."""
-    found = trial.final.get("default") if trial.final else None
-    return found if isinstance(found, int | float) and math.isfinite(found) else None
-
-
-def best_first(trials: Sequence[Trial]) -> list[Trial]:
-    """Returns the trials by their scores; those without one are last, in the order in which they were started."""
-    return sorted(trials, key=lambda trial: (score(trial) is None, -(score(trial) or 0)))
-
-
-def best_of(experiment: Experiment) -> Architecture:
-    """Returns the best architecture so far."""
-    trial = next(iter(best_first(experiment.trials)), None)
-    if trial is None or not trial.final or score(trial) is None:
-        raise Absent("No trial has ended with a result yet.")
-    text = trial.final.get("architecture")
-    if not isinstance(text, str):
-        raise Absent("The best trial reported no architecture: it is not a search of this package.")
-    return Architecture.from_json(text, f"trial {trial.id}")
 
 
 def provenance(trial: Trial) -> dict[str, Any]:
@@ -183,7 +161,9 @@ def comparison(experiment: Experiment, file: Path) -> Table:
 
 def drawings(experiment: Experiment) -> list[tuple[str, Markup, int, str]]:
     """Returns the pictures of the best architecture and of MCAN: caption, picture, its width, and the same in text."""
-    found = best_of(experiment)
+    if not any(score(trial) is not None for trial in experiment.trials):
+        raise Absent("No trial has ended with a result yet.")
+    found = best_architecture(experiment)
     mcan = mcan_of_size(found.space, found.parameters())
     pictures = []
     for name, architecture in (("found", found), ("MCAN", mcan)):

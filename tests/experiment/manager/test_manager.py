@@ -17,7 +17,6 @@ import psutil
 import pytest
 import requests
 import yaml
-from nni.tools.nnictl.config_utils import Experiments
 
 from experiment.actions.export import best
 from experiment.manager import control, loopback, records
@@ -32,6 +31,7 @@ from tests.helpers.experiments import (
     check_trials,
     choices,
     fake,
+    own_home,
     processes,
     start,
     trial_process,
@@ -48,14 +48,8 @@ NNICTL = Path(sys.executable).with_name("nnictl")
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch) -> Iterator[Path]:
-    """A home folder of its own, where NNI keeps its list of experiments; in the end nothing of it runs."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(Experiments.__init__, "__defaults__", (str(tmp_path / "nni-experiments"),))
-    yield tmp_path
-    left = processes(tmp_path)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left)
+    """A home folder of its own."""
+    yield from own_home(tmp_path, monkeypatch)
 
 
 def nnictl(*words: str) -> str:

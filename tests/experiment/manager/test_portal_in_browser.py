@@ -6,9 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-import psutil
 import pytest
-from nni.tools.nnictl.config_utils import Experiments
 from PIL import Image
 
 from benchmarks.portal_picture import picture
@@ -16,21 +14,15 @@ from experiment.manager import control, icons, records
 from experiment.manager.follow import follow
 from experiment.manager.process import portal
 from tests.helpers.browser import browser
-from tests.helpers.experiments import fake, processes, start, uninterrupted, write_config
+from tests.helpers.experiments import fake, own_home, start, uninterrupted, write_config
 
 SECONDS = 1000  # of Playwright's milliseconds
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch) -> Iterator[Path]:
-    """A home folder of its own, where NNI keeps its list of experiments; in the end nothing of it runs."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(Experiments.__init__, "__defaults__", (str(tmp_path / "nni-experiments"),))
-    yield tmp_path
-    left = processes(tmp_path)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left)
+    """A home folder of its own."""
+    yield from own_home(tmp_path, monkeypatch)
 
 
 def pixels(element) -> np.ndarray:

@@ -7,13 +7,12 @@ annotators.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from model_space.errors import InputError
-from model_space.files import locked, partial_path
+from model_space.files import locked, new_folder
 from trainer.data.digits.annotators import annotate
 from trainer.data.digits.detector import Detector
 from trainer.data.digits.forms import Form
@@ -51,14 +50,8 @@ def generate(settings: DigitsSettings) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent):  # Two trials may begin at the same time, and the second one waits for the data.
         if not _is_made(settings):
-            partial = partial_path(folder)
-            shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
-            partial.mkdir()
-            try:
+            with new_folder(folder) as partial:
                 _write(partial, settings)
-                partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -15,7 +15,6 @@ import torch
 
 from model_space.errors import InputError
 from model_space.files import partial_path
-from trainer.data.features.extractors import in_words
 from trainer.data.features.folder import feature_files
 from trainer.data.features.names import ImageId, in_order, positions
 from trainer.data.features.npz import MCAN, NpzForm
@@ -25,8 +24,10 @@ from trainer.data.packing.partial_file import PartialFile, journal_path
 from trainer.data.packing.reading import read_images
 from trainer.data.packing.sources.open import open_source
 from trainer.data.pictures.extract import extract, pictures_of
-from trainer.data.pictures.extractor import identity, is_of, stated
+from trainer.data.pictures.extractor import identity, other_features, refuse_others
+from trainer.data.pictures.grid import GridSettings
 from trainer.data.pictures.reading import ENDINGS, is_whole, list_pictures
+from trainer.data.pictures.regions import RegionsSettings
 from trainer.data.pictures.settings import PicturesSettings
 
 SPARE = 2**26
@@ -163,9 +164,13 @@ def _check_same_images(source: Path, target: Path) -> None:
 def _check_same_pictures(folder: Path, files: dict[ImageId, Path], settings: PicturesSettings, target: Path) -> None:
     """Checks that a packed file was made of these pictures as the settings say. Those that it lacks may be broken."""
     made_by = extractor_of(target)
-    if made_by is None or not is_of(made_by, settings):
-        of = "features that were not made of pictures" if made_by is None else f"made by {in_words(made_by)}"
-        raise InputError(f"{target}: {of}, where data.pictures says {stated(settings)}: delete it to make it anew")
+    if made_by is None:
+        raise InputError(f"{target}: features that were not made of pictures: delete it to make it anew")
+    refuse_others(target, made_by, settings)
+    # Weights of a hub have a name, which was compared; those of a file are compared themselves.
+    of_file = isinstance(settings, GridSettings | RegionsSettings) and settings.weights != "hub"
+    if of_file and identity(settings, settings.extractor()) != made_by:
+        raise other_features(target, made_by, settings)
     packed = positions(image_ids_of(packed_arrays(target)))
     missing = [path for image_id, path in files.items() if image_id not in packed]
     if new := [path for path in missing if settings.broken == "stop" or is_whole(path)]:

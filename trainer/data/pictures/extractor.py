@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainer.data.features.extractors import parsed
+from model_space.errors import InputError
+from trainer.data.features.extractors import in_words, parsed
 from trainer.data.features.npz import ImageFeatures
 
 
@@ -50,14 +51,26 @@ def stated(settings: ExtractorSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude=APART)
 
 
-def is_of(identity: str, settings: ExtractorSettings) -> bool:
-    """Returns whether features of this identity are those that settings ask for.
+def refuse_others(packed: Path, made_by: str, settings: ExtractorSettings) -> None:
+    """Refuses features that were not made as settings say. Their weights are not compared.
 
-    Weights of a file are compared by their digest, for which the extractor is made; those of a hub have a name.
+    Args:
+        packed: The file of the features, for the error message.
+        made_by: The identity of what made them.
+        settings: Those of the extractor that is asked for.
+
+    Raises:
+        InputError: They are others.
     """
-    about = parsed(identity)
-    weights = about.pop("weights", None)
+    about = parsed(made_by)
+    about.pop("weights", None)
     if about != stated(settings):
-        return False
-    from_file = isinstance(getattr(settings, "weights", None), Path)
-    return not from_file or settings.extractor().digest == weights  # type: ignore[attr-defined]  # it is one of a union
+        raise other_features(packed, made_by, settings)
+
+
+def other_features(packed: Path, made_by: str, settings: ExtractorSettings) -> InputError:
+    """Returns what is said of features that were not made as settings say."""
+    return InputError(
+        f"{packed}: made by {in_words(made_by)}, where data.pictures says {stated(settings)}: delete it to make it "
+        "anew (launch.py --pack)"
+    )

@@ -14,8 +14,6 @@ from trainer.data.features.paths import AN_IMAGE
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 """The endings of pictures, in whatever case."""
-LMDB = "data.mdb"
-"""The file that a folder has which is an LMDB."""
 WHITE = (255, 255, 255, 255)
 
 # Of pictures above its limit Pillow warns, and refuses those of twice as many pixels. Here all of them are refused.
@@ -50,8 +48,7 @@ def holds_pictures(path: Path) -> bool:
     if not path.is_dir():
         return False
     names = names_below(path)
-    of_features = (*AN_IMAGE, LMDB)
-    return any(map(PICTURE.search, names)) and not any(name.endswith(of_features) for name in names)
+    return any(map(PICTURE.search, names)) and not any(name.endswith(AN_IMAGE) for name in names)
 
 
 def read_picture(path: Path) -> Image.Image:
