@@ -24,7 +24,8 @@ trialCodeDirectory: .
 trialConcurrency: 2     # trials at a time
 maxTrialNumber: 16      # architectures in all
 
-# What chooses the next architecture: TPE, Evolution or Random.
+# What chooses the next architecture: NNI's TPE or Random by name, or regularized evolution:
+# tuner: {{codeDirectory: ., className: {evolution}, classArgs: {{population: 8, sample: 4, seed: 0}}}}
 tuner: {{name: TPE, classArgs: {{optimize_mode: maximize, seed: 0}}}}
 # What stops a trial early: here one that is below the median of the others, from this epoch on.
 assessor: {{name: Medianstop, classArgs: {{optimize_mode: maximize, start_step: {start}}}}}
@@ -33,7 +34,8 @@ trainingService: {{platform: local}}
 experimentWorkingDirectory: runs
 """
 
-
+EVOLUTION = "experiment.manager.regularized_evolution.RegularizedEvolution"
+"""The class of the tuner of regularized evolution, by its name: loading it loads NNI."""
 ANY_DATA = DataSizes(feature_size=4, vocabulary_size=4, answers=4)
 """Sizes of data, which the choices of a space do not depend on."""
 
@@ -61,5 +63,6 @@ def run(console: Console, settings_file: Path, *, output: Path | None = None) ->
         for label, values in candidates.items()
     )
     start = max(1, settings.train.epochs // 3)
-    write_text(file, TEXT.format(settings=settings_file, file=file, space=space, start=start))
+    names = {"settings": settings_file, "file": file, "evolution": EVOLUTION}
+    write_text(file, TEXT.format(**names, space=space, start=start))
     console.print(f"{file}: an experiment that trains an architecture a trial; python launch.py --config {file}")

@@ -42,10 +42,16 @@ def test_what_is_written_and_what_is_refused(settings, tmp_path):
     assert fixed.returncode == 2 and "nothing to search" in fixed.stderr and not (tmp_path / "other.yml").exists()
 
 
-def test_each_trial_trains_one_architecture(settings, tmp_path):
+@pytest.mark.parametrize("tuner", ["TPE", "regularized evolution"])
+def test_each_trial_trains_one_architecture(tuner, settings, tmp_path):
     launch(tmp_path, "--multi-trial", settings)
     file = tmp_path / "multi_trial.yml"
-    content = yaml.safe_load(file.read_text()) | {"trialCodeDirectory": str(ROOT), "maxTrialNumber": 3}
+    lines = file.read_text().splitlines()
+    content = yaml.safe_load("\n".join(lines)) | {"trialCodeDirectory": str(ROOT), "maxTrialNumber": 3}
+    if tuner == "regularized evolution":  # as a comment of the file says it
+        (line,) = [line for line in lines if line.startswith("# tuner: ")]
+        content["tuner"] = yaml.safe_load(line.removeprefix("# "))["tuner"] | {"codeDirectory": str(ROOT)}
+        content["tuner"]["classArgs"]["population"] = 2
     file.write_text(yaml.safe_dump(content))
     done = launch(tmp_path, "--config", file)
     assert done.returncode == 0, done.stdout + done.stderr
