@@ -1,5 +1,7 @@
 """A few questions with what a trained network answers, and where it looks."""
 
+import base64
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,9 @@ from experiment.networks import load_network
 from experiment.settings import Settings
 from model_space.errors import InputError
 from trainer.data.digits.scenes import seen_as
+from trainer.data.features.names import ImageId, positions
+from trainer.data.pictures.reading import list_pictures, read_picture
+from trainer.data.settings import DataSettings
 from trainer.data.splits import load_split
 from trainer.data.vqa import Entries
 from trainer.evaluation.predict import predict
@@ -19,6 +24,8 @@ NUMBER = 6
 """Number of questions that are shown."""
 BEST = 3
 """Number of answers of which the probability is shown, and of regions of which the share of the attention is."""
+PHOTO_SIDE = 640
+"""The longer side in pixels to which a larger photo is reduced: the page is one file, and holds it."""
 SMALL = 0.005
 """A share of the attention that is smaller is not written, being 0 %."""
 
@@ -53,7 +60,10 @@ class Asked:
     regions: list[Region]
     """In the order of their attention: the one that is looked at most is the last one, to be drawn above the others."""
     view: tuple[float, float, float, float]
-    """Left side, upper side, width and height of what all boxes are in, in pixels; its sides are 0 without boxes."""
+    """Left side, upper side, width and height in pixels of what is drawn: the photo, or else what all boxes are in; its
+    sides are 0 without either."""
+    photo: str = ""
+    """The image itself, as a JPEG within a URL; empty where only its features are known."""
 
 
 def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
@@ -75,6 +85,7 @@ def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
     questions, annotations = [every.questions[i] for i in places], [every.annotations[i] for i in places]
     dataset = load_split(data, split, loaded.vocabulary, Entries(questions, annotations))
     loaded.check_features(dataset.feature_size, dataset.extractor, str(split.features))
+    pictures = _pictures(data)
     embedded = data.digits is not None and split.questions.is_relative_to(data.digits.folder)
     asked = []
     for place, (question, annotation) in enumerate(zip(questions, annotations, strict=True)):
@@ -84,10 +95,30 @@ def ask(checkpoint: Path, settings: Settings) -> list[Asked]:
         reply = predict(loaded.network, loaded.vocabulary, features, boxes, question["question"], data.max_tokens, BEST)
         named = seen_as(features.numpy()) if embedded else None
         regions = regions_of(boxes.tolist(), reply.attention.tolist(), named)
-        view = view_of(boxes.tolist())
+        view, photo = view_of(boxes.tolist()), ""
+        if path := pictures.get(dataset.image_ids[place]):
+            view, photo = _photo(path)
         truth = annotation["multiple_choice_answer"]
-        asked.append(Asked(question["question"], reply.answers, truth, regions, view))
+        asked.append(Asked(question["question"], reply.answers, truth, regions, view, photo))
     return asked
+
+
+def _pictures(data: DataSettings) -> dict[ImageId, Path]:
+    """Returns the pictures of the final split by their image, where features are made of pictures that are there."""
+    folders = [path for path in data.final.feature_paths if data.pictures and path.is_dir()]
+    listed = {image: path for folder in folders for image, path in list_pictures(folder).items()}
+    paths = list(listed.values())
+    return {image: paths[place] for image, place in positions(list(listed)).items()}
+
+
+def _photo(path: Path) -> tuple[tuple[float, float, float, float], str]:
+    """Returns the view that is a whole photo, in its own pixels, and the photo within a URL."""
+    picture = read_picture(path)
+    view = (0.0, 0.0, float(picture.width), float(picture.height))
+    picture.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    content = io.BytesIO()
+    picture.save(content, format="JPEG", quality=80)
+    return view, f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def first_of_each_form(forms: Sequence[str], number: int = NUMBER) -> list[int]:

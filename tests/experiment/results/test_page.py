@@ -1,5 +1,7 @@
 """The page of an experiment: what is in it, what stands in place of what is missing, and that nothing can break it."""
 
+import base64
+import io
 import json
 import random
 import re
@@ -7,8 +9,13 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
+from rich.console import Console
 
+from experiment.actions import pack
 from experiment.manager import records
 from experiment.results.page import contents
 from experiment.results.page.inline import inline
@@ -16,9 +23,11 @@ from experiment.results.page.plots import Line, by_epoch, look_of
 from experiment.results.page.questions import ask, first_of_each_form
 from experiment.settings import read_settings
 from model_space.errors import InputError
+from tests.helpers.photos import write_photos, write_table
 from tests.helpers.reported import Reported
 from trainer.data.questions import read_annotations
-from trainer.data.splits import load_split
+from trainer.data.settings import DataSettings
+from trainer.data.splits import load_data, load_split
 from trainer.evaluation.evaluate import by_question
 from trainer.train import load_trained
 
@@ -290,6 +299,36 @@ def test_what_is_answered_is_what_is_answered_in_the_split(whole, tiny_data_sett
         assert each.truth == annotations[place]["multiple_choice_answer"]
         assert sum(region.share for region in each.regions) == pytest.approx(1, abs=1e-5)
         assert each.regions[-1].strength == 1 and each.regions[-1].named
+
+
+def test_photos_are_on_the_page_where_features_are_made_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    write_table(tmp_path / "photos.csv", photos, write_photos(photos, 24))
+    Image.new("RGB", (1800, 900), (220, 30, 30)).save(photos / "photo-00.jpg")
+    split = {"questions": tmp_path / "photos.csv", "features": photos}
+    patches = {"name": "patches", "side": 8, "patch": 4}
+    content = {"train": split, "val": split, "pictures": patches, "accuracy": "agreement", "min_answer_count": 1}
+    data = DataSettings.model_validate(content)
+    settings = {"data": data.model_dump(mode="json"), "space": {"name": "mcan"}}
+    (tmp_path / "settings.yml").write_text(yaml.safe_dump(settings))
+    pack.run(Console(quiet=True), tmp_path / "settings.yml")
+    made = Reported(tmp_path, data, load_data(data))
+    page = Read(made.whole())
+    images = [attributes for tag, attributes in page.tags if tag == "image"]
+    checkpoint = made.records.folder / "comparison" / "found-seed0" / "last.ckpt"
+    shown = ask(checkpoint, read_settings(tmp_path / "settings.yml"))
+    assert len(images) == len(shown) == 6 and [each["href"] for each in images] == [each.photo for each in shown]
+    first = shown[0]  # larger than what is kept of it; its boxes are in its own pixels
+    assert first.view == (0, 0, 1800, 900) and max(region.box[0] + region.box[2] for region in first.regions) == 1800
+    assert (images[0]["width"], images[0]["height"]) == ("1800.0", "900.0")
+    with Image.open(io.BytesIO(base64.b64decode(first.photo.removeprefix("data:image/jpeg;base64,")))) as kept:
+        assert kept.size == (640, 320) and np.abs(np.asarray(kept).mean((0, 1)) - (220, 30, 30)).max() < 4
+
+    (photos / "photo-00.jpg").unlink()  # features are packed: all else is as it was
+    without = ask(checkpoint, read_settings(tmp_path / "settings.yml"))
+    assert [bool(each.photo) for each in without] == [False] + 5 * [True]
+    assert without[0].regions == first.regions and without[0].view[2] > 0
 
 
 def test_two_pictures_of_a_page_define_nothing_twice():
