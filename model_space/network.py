@@ -8,7 +8,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from torch import Tensor, nn
 
 from model_space.contracts import BackboneSettings, EncoderSettings
-from model_space.operations import MLP, Attention, Linear
+from model_space.operations import MLP, Attention, Linear, RelationalSelfAttention
 from model_space.sizes import DataSizes, NetworkSettings
 
 
@@ -42,8 +42,13 @@ class Network(ModelSpace):
                     nn.init.xavier_uniform_(module.weight)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+        relational = [module for module in self.modules() if isinstance(module, RelationalSelfAttention)]
+        if sizes.local_relation:
+            for each in relational:
+                each.begin_local(self.backbone.get_submodule("relation"))
+        led_by_geometry = {each.attention for each in relational if sizes.local_relation}
         for module in self.modules():
-            if isinstance(module, Attention):
+            if isinstance(module, Attention) and module not in led_by_geometry:
                 module.sharpen(sizes.attention_gain)
 
     def forward(

@@ -232,6 +232,10 @@ def embedded_geometry(embedding: nn.Module, boxes: Tensor, mask: Tensor) -> Tens
     return embedding(relative_geometry(boxes.masked_fill(~mask.unsqueeze(-1), 0.0)))
 
 
+NEAR, FAR = 3.0, 0.15
+"""What a head that begins local maps two regions to that touch, and two that are far from each other."""
+
+
 class RelationalSelfAttention(_AttentionResidual):
     """RSA: self-attention with the regions' geometry in its scores (MMnasNet, arXiv 2004.12070).
 
@@ -242,6 +246,29 @@ class RelationalSelfAttention(_AttentionResidual):
     def __init__(self, hidden: int, heads: int, dropout: float, relation_size: int, **options: Any):
         super().__init__(hidden, heads, dropout, **options)
         self.relation = nn.Linear(relation_size, heads)
+
+    @torch.no_grad()
+    def begin_local(self, embedding: nn.Module) -> None:
+        """Lets every head begin with the regions near each, and not with itself; each head looks twice as far as the
+        one before it, the first one 1.5 sizes of a region. ``embedding`` is that of the geometry.
+
+        So do the heads of ALiBi (Press et al., 2021, arXiv 2108.12409) begin, and local as those of ConViT (d'Ascoli et
+        al., 2021, arXiv 2103.10697). The map of the geometry becomes the least-squares fit of that on boxes at random.
+        """
+        if self.relation.weight.is_meta:
+            return
+        weight = self.relation.weight
+        generator = torch.Generator().manual_seed(0)  # its own: all else begins as it would have begun
+        centre = torch.rand(64, 6, 2, generator=generator) * torch.tensor([8.0, 6.0])
+        half = 0.35 + 0.3 * torch.rand(64, 6, 2, generator=generator)
+        boxes = 100 * torch.cat([centre - half, centre + half], -1)
+        distance = (centre.unsqueeze(2) - centre.unsqueeze(1)).norm(dim=-1).flatten()
+        embedded = embedding(relative_geometry(boxes.to(weight))).flatten(0, 2).float().cpu()
+        sight = 1.5 * 2.0 ** torch.arange(len(weight))
+        wanted = FAR + NEAR * (-distance.unsqueeze(1) / sight).exp() * (distance > 0).unsqueeze(1)
+        fit = torch.linalg.lstsq(torch.cat([embedded, torch.ones(len(embedded), 1)], 1), wanted).solution
+        weight.copy_(fit[:-1].t())
+        self.relation.bias.copy_(fit[-1])
 
     def forward(self, x: Tensor, x_mask: Tensor, y: Tensor, y_mask: Tensor, relation: Tensor) -> Tensor:
         x = self.channel_dropout(x)

@@ -42,6 +42,9 @@ class NetworkSettings(BaseModel):
     attention_gain: float = Field(1.0, gt=0, le=100)
     """What the new weights of every query and key are multiplied by. With 1, as the papers' code has it, attention
     begins nearly uniform."""
+    local_relation: bool = False
+    """Whether relational self-attention begins with near regions, and by geometry alone: `attention_gain` is not for
+    its queries and keys then. Else it begins as MMnas's code does, by linear layers like any others."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -9,6 +9,8 @@ import torch
 
 from model_space.architecture import Architecture
 from model_space.errors import InputError
+from model_space.operations import RelationalSelfAttention, embedded_geometry
+from model_space.spaces.encoder_decoder import EncoderDecoderSettings
 from model_space.spaces.mcan import MCANSettings
 from model_space.spaces.stacked import StackedSettings
 from tests.helpers.tiny import tiny_batch, tiny_space
@@ -50,6 +52,52 @@ def test_a_gain_of_attention_changes_the_new_weights_of_query_and_key_alone():
     assert sharpened
     for name, weight in weights[0].items():
         assert torch.equal(weights[1][name], 4 * weight if name in sharpened else weight), name
+
+
+LOCAL = EncoderDecoderSettings(encoder_blocks=1, decoder_blocks=2, relation_size=16)
+RELATIONAL = {
+    "encoder_block1": "feed_forward",
+    "decoder_block1": "relational_self_attention",
+    "decoder_block2": "guided_attention",
+}
+
+
+def relational_network(**sizes) -> tuple[torch.nn.Module, RelationalSelfAttention]:
+    torch.manual_seed(0)
+    network = Architecture(space=tiny_space(LOCAL, hidden=64, heads=4, **sizes), choices=RELATIONAL).network()
+    (operation,) = (each for each in network.modules() if isinstance(each, RelationalSelfAttention))
+    return network, operation
+
+
+def test_a_local_start_changes_the_map_of_the_geometry_alone_and_leaves_its_scores_as_they_are():
+    plain, operation = relational_network()
+    local, _ = relational_network(local_relation=True, attention_gain=4)
+    (place,) = (name for name, module in plain.named_modules() if module is operation)
+    own = {f"{place}.relation.weight", f"{place}.relation.bias"}
+    sharpened = {name for name in plain.state_dict() if name.endswith(("query.weight", "key.weight"))}
+    sharpened = {name for name in sharpened if not name.startswith(place)}
+    assert len(sharpened) == 2  # those of guided attention
+    for name, weight in plain.state_dict().items():
+        changed = local.state_dict()[name]
+        expected = 4 * weight if name in sharpened else weight
+        assert torch.equal(changed, expected) == (name not in own), name
+
+
+def test_a_local_start_looks_at_near_regions_each_head_further_and_not_at_itself():
+    network, operation = relational_network(local_relation=True, initialisation="xavier")
+    generator = torch.Generator().manual_seed(1)
+    corners = torch.rand(64, 8, 2, generator=generator) * torch.tensor([300.0, 200.0])
+    boxes = torch.cat([corners, corners + 30 + 10 * torch.rand(64, 8, 2, generator=generator)], -1)
+    mapped = operation.relation(embedded_geometry(network.backbone.relation, boxes, torch.ones(64, 8).bool()))
+    looks = mapped.clamp(min=1e-6) / mapped.clamp(min=1e-6).sum(2, keepdim=True)  # the softmax of the logarithm
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    distance = (centres.unsqueeze(2) - centres.unsqueeze(1)).norm(dim=-1)
+    itself = torch.eye(8).bool().expand(64, 8, 8)
+    nearest = torch.nn.functional.one_hot(distance.masked_fill(itself, torch.inf).argmin(-1), 8).bool()
+    at_nearest, at_itself = (looks[each].mean(0) for each in (nearest, itself))
+    assert at_nearest[0] > 2 / 8 and (at_nearest[:-1] > at_nearest[1:]).all() and at_nearest[-1] > 1 / 8
+    assert at_itself.max() < 0.6 / 8
+    assert ((mapped < 1e-6).float().mean((0, 1, 2)) < 0.25).all()  # nearly everywhere it can learn
 
 
 def test_xavier_weights_have_the_spread_of_their_two_widths():
