@@ -259,14 +259,15 @@ class RelationalSelfAttention(_AttentionResidual):
             return
         weight = self.relation.weight
         generator = torch.Generator().manual_seed(0)  # its own: all else begins as it would have begun
-        centre = torch.rand(64, 6, 2, generator=generator) * torch.tensor([8.0, 6.0])
-        half = 0.35 + 0.3 * torch.rand(64, 6, 2, generator=generator)
-        boxes = 100 * torch.cat([centre - half, centre + half], -1)
-        distance = (centre.unsqueeze(2) - centre.unsqueeze(1)).norm(dim=-1).flatten()
-        embedded = embedding(relative_geometry(boxes.to(weight))).flatten(0, 2).float().cpu()
-        sight = 1.5 * 2.0 ** torch.arange(len(weight))
-        wanted = FAR + NEAR * (-distance.unsqueeze(1) / sight).exp() * (distance > 0).unsqueeze(1)
-        fit = torch.linalg.lstsq(torch.cat([embedded, torch.ones(len(embedded), 1)], 1), wanted).solution
+        with torch.device("cpu"):
+            centre = torch.rand(64, 6, 2, generator=generator) * torch.tensor([8.0, 6.0])  # in sizes of a region
+            half = 0.35 + 0.3 * torch.rand(64, 6, 2, generator=generator)
+            boxes = 100 * torch.cat([centre - half, centre + half], -1)  # in pixels, of which a side has one more
+            distance = (centre.unsqueeze(2) - centre.unsqueeze(1)).norm(dim=-1).flatten()
+            sight = 1.5 * 2.0 ** torch.arange(len(weight))
+            wanted = FAR + NEAR * (-distance.unsqueeze(1) / sight).exp() * (distance > 0).unsqueeze(1)
+            embedded = embedding(relative_geometry(boxes.to(weight))).flatten(0, 2).float().cpu()
+            fit = torch.linalg.lstsq(torch.cat([embedded, torch.ones(len(embedded), 1)], 1), wanted).solution
         weight.copy_(fit[:-1].t())
         self.relation.bias.copy_(fit[-1])
 

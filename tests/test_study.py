@@ -86,15 +86,20 @@ def test_random_search_counts_its_runs_by_validation():
     assert Summary([*runs, *faster, *both]).cost("snas") == 2.5
 
 
-def test_the_kept_runs_are_of_their_spaces():
+LOCAL = tuple(path.with_stem(f"{path.stem}_local") for path in SPACES)
+"""The same spaces, whose relational self-attention begins local (docs/study.md)."""
+
+
+@pytest.mark.parametrize("file, spaces", [(FILE, SPACES), (FILE.with_name("local.csv"), LOCAL)])
+def test_the_kept_runs_are_of_their_spaces(file, spaces):
     data = DataSizes(feature_size=18, vocabulary_size=20, answers=6)
-    settings = {path.stem: read_settings(path) for path in SPACES}
-    kept = study.read(FILE)
+    settings = {path.stem: read_settings(path) for path in spaces}
+    kept = study.read(file)
     assert kept and len({each.job for each in kept}) == len(kept)
     assert {each.job for each in kept} <= set(study.jobs(settings, small=False))
     for each in kept:
         if each.job.method != "mcan":
-            settings[each.job.space].space_for(data).check(each.choices, str(FILE))
+            settings[each.job.space].space_for(data).check(each.choices, str(file))
         assert each.right.mean() == pytest.approx(each.test, abs=0.01)
         assert len(each.val) == settings[each.job.space].train.epochs and each.training_seconds > 0
         assert (each.search_seconds > 0) == (each.job.method not in ("random", "mcan"))
