@@ -32,7 +32,7 @@ from rich.progress import track
 from rich.table import Table as RichTable
 
 from benchmarks import study
-from benchmarks.study import Summary, halved, halving_size
+from benchmarks.study import Summary, expected, halving_size, successive_halving
 from benchmarks.tabular import FILE, SETTINGS, Table
 from experiment.manager.regularized_evolution import RegularizedEvolution
 from model_space.files import write_whole
@@ -84,11 +84,7 @@ def curves(table: Table, searches: int) -> dict[str, np.ndarray]:
 
 def halvings(table: Table, budget: int) -> tuple[float, float]:
     """Returns mean and deviation of the test accuracy of what successive halving finds for so many trainings."""
-    test = np.array([training.test for training in table.trainings])
-    val = np.array([training.val for training in table.trainings])
-    weights = halved(val, halving_size(budget), np.random.default_rng(0), study.RESAMPLES)
-    mean = float(weights @ test)
-    return mean, math.sqrt(float(weights @ (test - mean) ** 2))
+    return expected((table.trainings, successive_halving(halving_size(budget))))
 
 
 def landed(table: Table, summary: Summary) -> dict[str, tuple[float, list[float]]]:

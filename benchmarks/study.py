@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import matplotlib
 import numpy as np
@@ -205,6 +205,20 @@ def _name(job: Job) -> str:
     return f"{job.space} {job.method} {job.seed}"
 
 
+class Trained(Protocol):
+    """What became of a training."""
+
+    @property
+    def val(self) -> Sequence[float]:
+        """Accuracy on the validation split after each epoch, in percent."""
+
+    @property
+    def test(self) -> float:
+        """Accuracy on the test split at the end, in percent."""
+
+
+T = TypeVar("T", bound=Trained)
+
 Weights = np.ndarray
 """How much each run of a kind counts, ``(runs,)``: the expected accuracy is the sum of their accuracies so weighted."""
 
@@ -258,22 +272,22 @@ Method = tuple[Sequence[Run], Callable[[Sequence[Run]], Weights]]
 """Some runs, and how much each of them counts."""
 
 
-def evenly(runs: Sequence[Run]) -> Weights:
+def evenly(runs: Sequence[Trained]) -> Weights:
     """Returns equal weights."""
     return np.full(len(runs), 1 / len(runs))
 
 
-def random_search(n: int) -> Callable[[Sequence[Run]], Weights]:
+def random_search(n: int) -> Callable[[Sequence[Trained]], Weights]:
     """Returns the weighting of a random search of n trainings."""
     return lambda runs: best_of(np.array([each.val[-1] for each in runs]), n)
 
 
-def successive_halving(n: int) -> Callable[[Sequence[Run]], Weights]:
+def successive_halving(n: int) -> Callable[[Sequence[Trained]], Weights]:
     """Returns the weighting of a successive halving that begins n trainings."""
     return lambda runs: halved(np.array([each.val for each in runs]), n, np.random.default_rng(0), RESAMPLES)
 
 
-def expected(method: Method) -> tuple[float, float]:
+def expected(method: tuple[Sequence[T], Callable[[Sequence[T]], Weights]]) -> tuple[float, float]:
     """Returns mean and standard deviation of the test accuracy of a method, in percent."""
     runs, weigh = method
     weights, test = weigh(runs), np.array([each.test for each in runs])

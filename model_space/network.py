@@ -42,12 +42,11 @@ class Network(ModelSpace):
                     nn.init.xavier_uniform_(module.weight)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
-        relational = [module for module in self.modules() if isinstance(module, RelationalSelfAttention)]
-        if sizes.local_relation:
-            for each in relational:
-                each.begin_local(self.backbone.get_submodule("relation"))
-        led_by_geometry = {each.attention for each in relational if sizes.local_relation}
+        led_by_geometry = set()
         for module in self.modules():
+            if sizes.local_relation and isinstance(module, RelationalSelfAttention):
+                module.begin_local(self.backbone.get_submodule("relation"))
+                led_by_geometry.add(module.attention)
             if isinstance(module, Attention) and module not in led_by_geometry:
                 module.sharpen(sizes.attention_gain)
 

@@ -31,7 +31,7 @@ class RegularizedEvolution(Tuner):
     def __init__(self, population: int = 8, sample: int = 4, seed: int = 0):
         end_with_manager()
         self._population: deque[tuple[Parameters, float]] = deque(maxlen=population)
-        self._sample = sample
+        self._at_random, self._sample = population, sample
         self._random = random.Random(seed)
         self._given: set[str] = set()
 
@@ -42,7 +42,7 @@ class RegularizedEvolution(Tuner):
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Parameters:
         if len(self._given) == self._size:
             raise nni.NoMoreTrialError("all combinations have been tried")
-        if len(self._given) < (self._population.maxlen or 0) or not self._population:
+        if len(self._given) < self._at_random or not self._population:
             child = {label: self._random.choice(candidates) for label, candidates in self._candidates.items()}
         else:
             parent, _ = max(self._random.choices(self._population, k=self._sample), key=lambda each: each[1])

@@ -18,6 +18,8 @@ def browser() -> Iterator["Browser"]:
     with ExitStack() as stack:
         try:
             launched = stack.enter_context(chromium())
-        except SystemExit as reason:  # which says in words what is missing
-            pytest.skip(str(reason))
+        except SystemExit as missing:  # of Chromium and playwright, that which is not installed
+            pytest.skip(
+                f"pages are looked at in a real browser, and this machine has none that can be driven: {missing}"
+            )
         yield launched

@@ -63,6 +63,18 @@ def test_children_are_mutations_of_those_that_are_alive():
         assert nearest == 1 or tried, (number, child)  # further away only where a nearer one had been tried
 
 
+def test_the_oldest_one_dies_even_if_it_is_the_best():
+    made = tuner(population=2, sample=50)
+    oldest = {"block1": "d", "block2": "d", "input": [2], "fixed": "only"}
+    alive = [
+        oldest | {"block1": "a", "block2": "a", "input": [0]},
+        oldest | {"block1": "b", "block2": "b", "input": [0]},
+    ]
+    made.import_data([{"parameter": each, "value": worth(each)} for each in (oldest, *alive)])
+    child = made.generate_parameters(0)
+    assert differences(child, alive[1]) == 1 < differences(child, oldest)
+
+
 def test_it_finds_more_than_random_draws_do():
     def best(made: RegularizedEvolution) -> float:
         return max(worth(ask(made, number)) for number in range(16))
