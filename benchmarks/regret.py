@@ -13,13 +13,11 @@ The noise is that of trainings with another seed: the architectures that the stu
 """
 
 import argparse
-import io
 import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -32,10 +30,10 @@ from rich.progress import track
 from rich.table import Table as RichTable
 
 from benchmarks import study
+from benchmarks.figures import write_svg
 from benchmarks.study import Summary, expected, halving_size, successive_halving
 from benchmarks.tabular import FILE, SETTINGS, Table
 from experiment.manager.regularized_evolution import RegularizedEvolution
-from model_space.files import write_whole
 
 TUNERS: dict[str, Callable[[int], Tuner]] = {
     "random search": lambda seed: RandomTuner(seed=seed),
@@ -146,31 +144,27 @@ def draw(
     path: Path,
 ) -> None:
     """Draws the mean regret of each strategy against what was spent, and the one-shot strategies beside them."""
-    with matplotlib.rc_context({"svg.hashsalt": "regret", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7.5, 4.6), dpi=120, layout="constrained")
-        axes = figure.subplots()
-        for (name, accuracies), line in zip(found.items(), ("-", "--", "-."), strict=True):
-            trainings = np.arange(1, accuracies.shape[1] + 1)
-            axes.plot(trainings, best - accuracies.mean(0), line, color="0.3", label=name)
-        axes.plot(
-            list(halving), [best - mean for mean, _ in halving.values()], ":", color="0.3", label="successive halving"
+    figure = Figure(figsize=(7.5, 4.6), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for (name, accuracies), line in zip(found.items(), ("-", "--", "-."), strict=True):
+        trainings = np.arange(1, accuracies.shape[1] + 1)
+        axes.plot(trainings, best - accuracies.mean(0), line, color="0.3", label=name)
+    axes.plot(
+        list(halving), [best - mean for mean, _ in halving.values()], ":", color="0.3", label="successive halving"
+    )
+    for name, (cost, landings) in one_shot.items():
+        regret = best - np.array(landings)
+        axes.errorbar(
+            cost, regret.mean(), yerr=regret.std(ddof=1) / math.sqrt(len(regret)), marker="o", capsize=3, label=name
         )
-        for name, (cost, landings) in one_shot.items():
-            regret = best - np.array(landings)
-            axes.errorbar(
-                cost, regret.mean(), yerr=regret.std(ddof=1) / math.sqrt(len(regret)), marker="o", capsize=3, label=name
-            )
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.set_xlabel("cost, in trainings")
-        axes.set_ylabel("regret on the test split, points")
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, frameon=False, ncols=2)
-        content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    with write_whole(path) as partial:
-        partial.write_bytes(content.getvalue())
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlabel("cost, in trainings")
+    axes.set_ylabel("regret on the test split, points")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    write_svg(figure, path, "regret")
 
 
 def main() -> None:

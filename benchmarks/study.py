@@ -29,7 +29,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -39,6 +38,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.figures import write_svg
 from benchmarks.tabular import every_architecture
 from experiment.manager.lifeline import pool
 from experiment.results.comparison import mcan_of_size
@@ -395,15 +395,11 @@ def _points(points: tuple[float, float, float]) -> str:
 
 def draw(spaces: dict[str, Summary], path: Path) -> None:
     """Draws accuracy against cost: what strategies find, what random search makes of the same cost, and MCAN."""
-    with matplotlib.rc_context({"svg.hashsalt": "study", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(5.6 * len(spaces), 4.6), dpi=120, layout="constrained")
-        every_axes = figure.subplots(1, len(spaces), squeeze=False)[0]
-        for axes, (name, space) in zip(every_axes, spaces.items(), strict=True):
-            _draw_space(axes, name, space)
-        content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    with write_whole(path) as partial:
-        partial.write_bytes(content.getvalue())
+    figure = Figure(figsize=(5.6 * len(spaces), 4.6), dpi=120, layout="constrained")
+    every_axes = figure.subplots(1, len(spaces), squeeze=False)[0]
+    for axes, (name, space) in zip(every_axes, spaces.items(), strict=True):
+        _draw_space(axes, name, space)
+    write_svg(figure, path, "study")
 
 
 def _draw_space(axes: Axes, name: str, space: Summary) -> None:
