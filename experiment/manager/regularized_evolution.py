@@ -26,10 +26,16 @@ class RegularizedEvolution(Tuner):
         population: Number of combinations that are alive; so many are random at first.
         sample: Number of them that are drawn, with replacement, for the best to be the parent.
         seed: Of the random numbers.
+
+    Raises:
+        ValueError: The population or the sample is empty.
     """
 
     def __init__(self, population: int = 8, sample: int = 4, seed: int = 0):
         end_with_manager()
+        for name, value in (("population", population), ("sample", sample)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"tuner.classArgs.{name}: {value!r}, expected a whole number of at least 1")
         self._population: deque[tuple[Parameters, float]] = deque(maxlen=population)
         self._at_random, self._sample = population, sample
         self._random = random.Random(seed)

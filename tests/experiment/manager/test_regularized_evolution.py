@@ -45,6 +45,13 @@ def test_it_gives_every_combination_once_and_then_no_more():
         made.generate_parameters(COMBINATIONS)
 
 
+@pytest.mark.parametrize("name", ["population", "sample"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
+def test_an_empty_population_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=rf"tuner\.classArgs\.{name}: {value!r}, expected"):
+        tuner(**{name: value})
+
+
 def test_a_seed_gives_the_same_search_and_another_seed_another():
     one, same, other = (tuner(seed=seed) for seed in (1, 1, 2))
     given = [[ask(made, number) for number in range(30)] for made in (one, same, other)]
