@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +12,24 @@ from torch.nn import functional
 
 from model_space.functional.by_hand import by_hand, product_type, run
 
-AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-"""Whether torch computes with AVX-512."""
-ONEDNN_FROM = 2**20 if torch.backends.mkldnn.is_available() and AVX512 else math.inf
+
+def _vendor() -> str:
+    """Returns who made the CPU, as it says itself (``GenuineIntel``), and nothing where that is not known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+
+
+PROCESSOR = f"{torch.backends.cpu.get_cpu_capability()} {_vendor()}".strip()
+"""The kind of CPU: with what torch computes on it, and who made it."""
+_ONEDNN = PROCESSOR.startswith("AVX512") and "Intel" not in PROCESSOR and torch.backends.mkldnn.is_available()
+ONEDNN_FROM = 2**20 if _ONEDNN else math.inf
 """Number of multiplications from which a product of float32 on a CPU is left to oneDNN.
 
-There torch takes MKL, which on AMD's CPUs does without AVX-512 and takes twice as long. On a CPU without AVX-512 MKL is
-the quicker one."""
+There torch takes MKL, which on AMD's CPUs does without AVX-512 and takes twice as long. On Intel's, and without
+AVX-512, MKL is the quicker one, most of all for the gradients of weights, whose factors oneDNN has to transpose."""
 
 
 def joined(low: torch.dtype, *groups: Sequence[Tensor]) -> list[Tensor]:
