@@ -1,25 +1,31 @@
 """How far the embedded data tells networks apart: baselines, blind networks, MCAN, and MCAN without each operation.
 
-    python -m benchmarks.learnability --seeds 3
+    python -m benchmarks.learnability --seeds 5
 
 Each network is trained on the training split of the settings, as their section ``train`` says. The tables have its
-accuracy on the validation split: mean and standard deviation over the seeds.
+accuracy on the validation split: mean and standard deviation over the seeds, and what it is above MCAN, with the 95 %
+interval of a bootstrap over seeds and questions.
 """
 
 import argparse
 import os
 import statistics
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from benchmarks.study import difference, evenly, in_points
 from experiment.manager.lifeline import pool
 from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
@@ -59,7 +65,25 @@ def image_alone(batch: Batch) -> Batch:
 
 
 BLIND = {"question alone": question_alone, "image alone": image_alone}
-NETWORKS = [*BLIND, "MCAN", *ABLATIONS]
+LONGER = "MCAN, twice the steps"
+NETWORKS = [*BLIND, "MCAN", LONGER, *ABLATIONS]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of a training."""
+
+    accuracy: Accuracy
+
+    @property
+    def test(self) -> float:
+        """Accuracy in percent."""
+        return self.accuracy.overall
+
+    @property
+    def right(self) -> np.ndarray:
+        """Accuracy at each question in percent, ``(questions,)``."""
+        return np.array(list(self.accuracy.per_question.values()))
 
 
 def changed(stack: ExitStack, name: str) -> None:
@@ -76,33 +100,31 @@ def changed(stack: ExitStack, name: str) -> None:
         stack.enter_context(patch.object(VQADataset, "__getitem__", lambda self, i: BLIND[name](whole(self, i))))
 
 
-def measure(name: str, seed: int, settings: Settings, layers: int) -> Accuracy:
+def measure(name: str, seed: int, settings: Settings, layers: int) -> Measured:
     """Trains the network of a name and returns its accuracy."""
     data = load_data(settings.data)
     space = Space(backbone=MCANSettings(layers=layers), network=settings.network, data=data.sizes)
+    options = settings.train.model_copy(update={"seed": seed})
+    if name == LONGER:
+        decay = tuple(2 * epoch for epoch in options.decay_epochs)
+        options = options.model_copy(update={"epochs": 2 * options.epochs, "decay_epochs": decay})
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         changed(stack, name)
-        options = settings.train.model_copy(update={"seed": seed})
         checkpoint = train(data, Architecture(space=space, choices={}), options, Path(folder))
-        return evaluate(load_trained(checkpoint)[0], data.val)
+        return Measured(evaluate(load_trained(checkpoint)[0], data.val))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", type=Path, default=Path("settings/digits.yml"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=2, help="of MCAN")
-    parser.add_argument("--epochs", type=int, help="in place of the settings'")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=1, help="of MCAN")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()
     settings = read_settings(args.settings)
-    if args.epochs:
-        decay = (args.epochs - 2, args.epochs - 1)
-        training = settings.train.model_copy(update={"epochs": args.epochs, "decay_epochs": decay})
-        settings = settings.model_copy(update={"train": training})
-
     data = load_data(settings.data)
     results = baselines(data)
-    with pool(os.cpu_count(), torch.set_num_threads, 1) as processes:
+    with pool(args.processes, torch.set_num_threads, 1) as processes:
         runs = {
             (name, seed): processes.submit(measure, name, seed, settings, args.layers)
             for seed in range(args.seeds)
@@ -110,41 +132,50 @@ def main() -> None:
         }
         for (name, _), run in runs.items():
             results.setdefault(name, []).append(run.result())
-            print(f"{name}: {results[name][-1].overall:.1f}", flush=True)
+            print(f"{name}: {results[name][-1].test:.1f}", flush=True)
     steps = settings.train.epochs * (settings.train.steps_per_epoch or len(data.train) // settings.train.batch_size)
     console = Console(width=200)
     console.print(f"{args.seeds} seeds, {steps} steps, MCAN of {args.layers} layers, {len(data.val)} questions")
     console.print(*tables(results))
 
 
-def baselines(data: Data) -> dict[str, list[Accuracy]]:
+def baselines(data: Data) -> dict[str, list[Measured]]:
     """Returns the accuracies of the answers that no network is needed for."""
     training, validation = data.train.annotations, data.val.annotations
     assert training is not None and validation is not None  # load_data refuses splits without
     evaluator = Evaluator(validation)
     return {
-        "baseline: most frequent answer": [evaluator(most_frequent_answer(training, validation))],
-        "baseline: most frequent of form": [evaluator(most_frequent_answer_of_form(training, validation))],
+        "baseline: most frequent answer": [Measured(evaluator(most_frequent_answer(training, validation)))],
+        "baseline: most frequent of form": [Measured(evaluator(most_frequent_answer_of_form(training, validation)))],
     }
 
 
-def tables(results: dict[str, list[Accuracy]]) -> tuple[Table, Table]:
+def tables(results: dict[str, list[Measured]]) -> tuple[Table, Table]:
     """Returns the accuracies by type of answer, and those by form of question."""
-    overall, forms = Table(), Table()
-    kinds_of_answer = list(results["MCAN"][0].per_answer_type)
-    for title in ("", "overall, %", *kinds_of_answer):
+    overall, forms = Table(box=box.MARKDOWN), Table(box=box.MARKDOWN)
+    mcan = results["MCAN"]
+    kinds_of_answer = list(mcan[0].accuracy.per_answer_type)
+    for title in ("", "overall, %", "above MCAN (95 % interval)", *kinds_of_answer):
         overall.add_column(title, justify="right" if title else "left", no_wrap=True)
     forms.add_column("", no_wrap=True)
-    for form in results["MCAN"][0].per_question_type:
+    for form in mcan[0].accuracy.per_question_type:
         forms.add_column(form, justify="right")
-    for name, accuracies in results.items():
-        values = [accuracy.overall for accuracy in accuracies]
+    for name, measured in results.items():
+        values = [each.test for each in measured]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        kinds = [accuracy.per_answer_type | accuracy.per_question_type for accuracy in accuracies]
+        kinds = [each.accuracy.per_answer_type | each.accuracy.per_question_type for each in measured]
         means = {kind: f"{statistics.fmean(each[kind] for each in kinds):.1f}" for kind in kinds[0]}
-        overall.add_row(name, f"{statistics.fmean(values):.1f}{spread}", *(means[kind] for kind in kinds_of_answer))
-        forms.add_row(name, *(means[form] for form in accuracies[0].per_question_type))
+        cells = [f"{statistics.fmean(values):.1f}{spread}", above(measured, mcan)]
+        overall.add_row(name, *cells, *(means[kind] for kind in kinds_of_answer))
+        forms.add_row(name, *(means[form] for form in mcan[0].accuracy.per_question_type))
     return overall, forms
+
+
+def above(measured: Sequence[Measured], mcan: Sequence[Measured]) -> str:
+    """Returns how much better some trainings are than MCAN's, where there are several of each."""
+    if measured is mcan or min(len(measured), len(mcan)) < 2:
+        return ""
+    return in_points(difference((measured, evenly), (mcan, evenly)))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from experiment.settings import Settings, read_settings
 from model_space.architecture import Architecture, Space
 from model_space.contracts import Choices
 from model_space.files import write_text, write_whole
+from model_space.functional.products import PROCESSOR
 from trainer.callbacks.curve import read_curve
 from trainer.data.splits import Data, load_data
 from trainer.derivation import samples
@@ -58,10 +59,11 @@ FILE = Path(__file__).with_suffix(".csv")
 SPACES = (Path("settings/digits.yml"), Path("settings/stacked.yml"))
 """The settings files of the spaces that are searched."""
 SEEDS = range(10, 20)
-"""Seeds of the searches by the default strategy. `docs/study.md` says what was chosen on what."""
+"""Seeds of the searches by the default strategy, and of the trainings of MCAN. `docs/study.md` says what was chosen on
+what."""
 OTHERS = SEEDS[:5]
-"""Seeds of the searches by the other strategies, and of the trainings of MCAN."""
-RANDOM = 48
+"""Seeds of the searches by the other strategies."""
+RANDOM = 100
 """Number of random architectures of each space."""
 SMALL_SPACE = 10_000
 """Number of architectures up to which all of a space are listed."""
@@ -113,7 +115,7 @@ def jobs(settings: dict[str, Settings], small: bool) -> list[Job]:
     strategies = [default] if small else [default, *(name for name in STRATEGIES if name != default)]
     ordered: list[tuple[tuple[bool, float], Job]] = []
     for space in spaces:
-        kinds = dict.fromkeys([*strategies, "mcan"], OTHERS) | {default: SEEDS}
+        kinds = dict.fromkeys(strategies, OTHERS) | dict.fromkeys([default, "mcan"], SEEDS)
         if small:
             kinds = {method: seeds[:2] for method, seeds in kinds.items()}
         kinds["random"] = range(6 if small else RANDOM)
@@ -150,9 +152,22 @@ def run(job: Job) -> Run:
         result["cpu_seconds"],
         val,
         result["overall"],
-        torch.backends.cpu.get_cpu_capability(),
+        PROCESSOR,
         right.round().astype(np.uint8),
     )
+
+
+def with_missing(wanted: Sequence[Job], settings: dict[str, Settings], file: Path, processes: int) -> list[Run]:
+    """Runs what a file has not of some jobs, keeps each run in it, and returns all that it has then."""
+    runs = read(file)
+    known = {each.job for each in runs}
+    missing = [job for job in wanted if job not in known]
+    with pool(processes, _begin, settings) as workers:
+        started = [workers.submit(run, job) for job in missing]
+        for done in track(as_completed(started), f"{len(missing)} runs", total=len(missing)):
+            runs.append(done.result())
+            write(file, runs)
+    return runs
 
 
 def random_architectures(space: Space) -> list[Choices]:
@@ -205,19 +220,32 @@ def _name(job: Job) -> str:
     return f"{job.space} {job.method} {job.seed}"
 
 
-class Trained(Protocol):
+class Tested(Protocol):
+    """What a trained network is worth."""
+
+    @property
+    def test(self) -> float:
+        """Accuracy on the split that a table is of, in percent."""
+
+
+class Trained(Tested, Protocol):
     """What became of a training."""
 
     @property
     def val(self) -> Sequence[float]:
         """Accuracy on the validation split after each epoch, in percent."""
 
+
+class Answered(Tested, Protocol):
+    """What a trained network answers."""
+
     @property
-    def test(self) -> float:
-        """Accuracy on the test split at the end, in percent."""
+    def right(self) -> np.ndarray:
+        """Accuracy at each question in percent, ``(questions,)``."""
 
 
-T = TypeVar("T", bound=Trained)
+T = TypeVar("T", bound=Tested)
+A = TypeVar("A", bound=Answered)
 
 Weights = np.ndarray
 """How much each run of a kind counts, ``(runs,)``: the expected accuracy is the sum of their accuracies so weighted."""
@@ -272,7 +300,7 @@ Method = tuple[Sequence[Run], Callable[[Sequence[Run]], Weights]]
 """Some runs, and how much each of them counts."""
 
 
-def evenly(runs: Sequence[Trained]) -> Weights:
+def evenly(runs: Sequence[Tested]) -> Weights:
     """Returns equal weights."""
     return np.full(len(runs), 1 / len(runs))
 
@@ -298,8 +326,12 @@ def expected(method: tuple[Sequence[T], Callable[[Sequence[T]], Weights]]) -> tu
     return mean, math.sqrt(spread)
 
 
-def difference(ours: Method, theirs: Method, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """Returns how much better a method is than another, with its 95 % interval, in points of the test accuracy.
+def difference(
+    ours: tuple[Sequence[A], Callable[[Sequence[A]], Weights]],
+    theirs: tuple[Sequence[A], Callable[[Sequence[A]], Weights]],
+    resamples: int = RESAMPLES,
+) -> tuple[float, float, float]:
+    """Returns how much better a method is than another, with its 95 % interval, in points of the accuracy.
 
     The interval is that of a bootstrap over the runs of each and over the questions, which are the same for both.
     """
@@ -365,8 +397,8 @@ def table(name: str, space: Summary) -> Table:
             cost,
             f"{mean:.1f} ± {deviation:.1f}",
             f"{low:.1f} to {high:.1f}" if method[1] is evenly else "",
-            *[_points(difference(method, rival)) for rival in rivals] + [""] * (2 - len(rivals)),
-            _points(difference(method, mcan)) if space.mcan and method != mcan else "",
+            *[in_points(difference(method, rival)) for rival in rivals] + [""] * (2 - len(rivals)),
+            in_points(difference(method, mcan)) if space.mcan and method != mcan else "",
         )
 
     def rivals(n: int) -> list[Method]:
@@ -388,8 +420,9 @@ def table(name: str, space: Summary) -> Table:
     return made
 
 
-def _points(points: tuple[float, float, float]) -> str:
-    mean, low, high = points
+def in_points(difference: tuple[float, float, float]) -> str:
+    """Returns a difference with its interval as a table shows it."""
+    mean, low, high = difference
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
@@ -431,14 +464,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only the first so many runs")
     args = parser.parse_args()
     settings = {path.stem: read_settings(path) for path in args.settings}
-    runs = read(args.file)
-    known = {each.job for each in runs}
-    missing = [job for job in jobs(settings, args.small)[: args.limit] if job not in known]
-    with pool(args.processes, _begin, settings) as processes:
-        started = [processes.submit(run, job) for job in missing]
-        for done in track(as_completed(started), f"{len(missing)} runs", total=len(missing)):
-            runs.append(done.result())
-            write(args.file, runs)
+    runs = with_missing(jobs(settings, args.small)[: args.limit], settings, args.file, args.processes)
     spaces = {name: Summary([each for each in runs if each.job.space == name]) for name in settings if runs}
     spaces = {name: space for name, space in spaces.items() if space.by_method}
     console = Console(width=220)

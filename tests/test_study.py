@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import study
+from benchmarks import spaces, study
 from benchmarks.study import (
     FILE,
     OTHERS,
@@ -86,30 +86,37 @@ def test_random_search_counts_its_runs_by_validation():
     assert Summary([*runs, *faster, *both]).cost("snas") == 2.5
 
 
-LOCAL = (SPACES[0].with_stem("digits_local"),)
-"""The first space, whose relational self-attention begins local (docs/study.md)."""
-
-
-@pytest.mark.parametrize("file, spaces", [(FILE, SPACES), (FILE.with_name("local.csv"), LOCAL)])
-def test_the_kept_runs_are_of_their_spaces(file, spaces):
+def test_the_kept_runs_are_of_their_spaces():
     data = DataSizes(feature_size=18, vocabulary_size=20, answers=6)
-    settings = {path.stem: read_settings(path) for path in spaces}
-    kept = study.read(file)
+    settings = {path.stem: read_settings(path) for path in SPACES}
+    kept = study.read(FILE)
     assert kept and len({each.job for each in kept}) == len(kept)
     assert {each.job for each in kept} <= set(study.jobs(settings, small=False))
     for each in kept:
         if each.job.method != "mcan":
-            settings[each.job.space].space_for(data).check(each.choices, str(file))
+            settings[each.job.space].space_for(data).check(each.choices, str(FILE))
         assert each.right.mean() == pytest.approx(each.test, abs=0.01)
         assert len(each.val) == settings[each.job.space].train.epochs and each.training_seconds > 0
         assert (each.search_seconds > 0) == (each.job.method not in ("random", "mcan"))
 
 
+def test_the_best_tenth_is_chosen_by_validation():
+    runs = [run_of("random", i, np.full(10, i, np.uint8), val=(7 * i) % 20) for i in range(20)]
+    assert expected((runs, spaces.best_tenth)) == pytest.approx(((17 + 14) / 2, 1.5))  # 119 % 20 = 19, 98 % 20 = 18
+    assert expected((runs[:3], spaces.best_tenth))[0] == 2
+
+
+def test_the_jobs_of_the_other_spaces_come_by_turns():
+    made = spaces.jobs(["a", "b"])
+    assert len(set(made)) == len(made) == 2 * (len(SEEDS) + RANDOM)
+    assert [job.space for job in made[:4]] == ["a", "b", "a", "b"]
+
+
 def test_the_jobs_of_a_study():
     settings = {path.stem: read_settings(path) for path in SPACES}
     every = study.jobs(settings, small=False)
-    others = len(study.STRATEGIES)  # without the default one, with MCAN
-    assert len(every) == len(set(every)) == 2 * (others * len(OTHERS) + len(SEEDS) + RANDOM)
+    others = len(study.STRATEGIES) - 1
+    assert len(every) == len(set(every)) == 2 * (others * len(OTHERS) + 2 * len(SEEDS) + RANDOM)
     few = study.jobs(settings, small=True)
     assert len(few) == 10 and set(few) <= set(every) and {job.space for job in few} == {"digits"}
 
@@ -120,6 +127,7 @@ def tiny(tiny_data_settings, tmp_path):
     for name, space in (
         ("chain", {"name": "encoder_decoder", "encoder_blocks": 1, "decoder_blocks": 1}),
         ("cells", {"name": "stacked", "edges": "one", "cells": 1, "nodes": 1}),
+        ("other", {"name": "stacked", "edges": "all", "cells": 1, "nodes": 1}),
     ):
         file = settings_file(tmp_path / f"{name}.yml", tiny_data_settings, **space)
         loop = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 16}
@@ -130,6 +138,7 @@ def tiny(tiny_data_settings, tmp_path):
 
 
 def test_a_study_is_made_goes_on_where_it_was_and_is_summed_up(tiny, tmp_path, monkeypatch, capsys):
+    *searched, other = tiny
     monkeypatch.setattr(study, "RANDOM", 4)
     monkeypatch.setattr(study, "SEEDS", range(3))
     monkeypatch.setattr(study, "OTHERS", range(2))
@@ -138,14 +147,14 @@ def test_a_study_is_made_goes_on_where_it_was_and_is_summed_up(tiny, tmp_path, m
     def made(*arguments):
         figure = str(tmp_path / "study.svg")
         monkeypatch.setattr(
-            sys, "argv", ["study", "--settings", *tiny, "--file", str(file), "--figure", figure, *arguments]
+            sys, "argv", ["study", "--settings", *searched, "--file", str(file), "--figure", figure, *arguments]
         )
         study.main()
         return study.read(file)
 
     part = made("--limit", "4", "--processes", "1")
     whole = made("--processes", "2")
-    assert len(part) == 4 and len(whole) == 2 * (2 * len(study.STRATEGIES) + 3 + 4)
+    assert len(part) == 4 and len(whole) == 2 * (2 * (len(study.STRATEGIES) - 1) + 2 * 3 + 4)
     assert all(each in whole for each in part)
     assert all(np.array_equal(each.right, whole[whole.index(each)].right) for each in part)
     printed = capsys.readouterr().out
@@ -156,8 +165,19 @@ def test_a_study_is_made_goes_on_where_it_was_and_is_summed_up(tiny, tmp_path, m
     made()
     assert file.read_bytes() == before
 
+    # What the spaces hold, of these random architectures and of others that are trained now.
+    kept, drawn = tmp_path / "spaces.csv", tmp_path / "spaces.svg"
+    options = ["--study", str(file), "--file", str(kept), "--figure", str(drawn)]
+    for limit in ("3", "100"):
+        monkeypatch.setattr(sys, "argv", ["spaces", "--settings", str(other), *options, "--limit", limit])
+        spaces.main()
+    assert [len([each for each in study.read(kept) if each.job.method == of]) for of in ("mcan", "random")] == [3, 4]
+    rows = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines() if "±" in line]
+    assert [[cell.strip() for cell in row] for row in rows[-3:]] == [["cells", "4"], ["chain", "4"], ["other", "4"]]
+    assert "MCAN" in drawn.read_text()
+
     # The same job once more gives the same.
-    settings = {name: read_settings(path) for name, path in zip(("chain", "cells"), tiny, strict=True)}
+    settings = {name: read_settings(path) for name, path in zip(("chain", "cells"), searched, strict=True)}
     study._begin(settings)
     for job in (Job("cells", "progressive_shrinking", 0), Job("chain", "random", 1)):
         one, again = study.run(job), study.run(job)
