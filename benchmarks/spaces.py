@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks import study
 from benchmarks.figures import write_svg
-from benchmarks.study import Job, Run, Weights, difference, evenly, expected, in_points, read, with_missing
+from benchmarks.study import Job, Run, Summary, Weights, difference, evenly, expected, in_points, read, with_missing
 from experiment.settings import read_settings
 
 FILE = Path(__file__).with_suffix(".csv")
@@ -49,15 +49,15 @@ def best_tenth(runs: Sequence[Run]) -> Weights:
     return np.isin(np.arange(len(runs)), order[:n]) / n
 
 
-def table(spaces: dict[str, list[Run]]) -> Table:
+def table(spaces: dict[str, Summary]) -> Table:
     """Returns how the accuracies are distributed in each space, with MCAN's."""
     quantiles = [f"{share:.0%}" for share in QUANTILES]
     made = Table(box=box.MARKDOWN, title="accuracy on the test split, %")
     made.add_column("space", no_wrap=True)
     for title in ("random", *quantiles, "mean ± deviation", "MCAN", "best tenth above MCAN"):
         made.add_column(title, justify="right")
-    for name, runs in spaces.items():
-        drawn, mcan = of_method(runs, "random"), of_method(runs, "mcan")
+    for name, space in spaces.items():
+        drawn, mcan = space.random, space.mcan
         if len(drawn) < 2 or len(mcan) < 2:
             continue
         found = np.quantile([each.test for each in drawn], QUANTILES)
@@ -67,21 +67,16 @@ def table(spaces: dict[str, list[Run]]) -> Table:
     return made
 
 
-def of_method(runs: Sequence[Run], method: str) -> list[Run]:
-    """Returns the runs of a method."""
-    return [each for each in runs if each.job.method == method]
-
-
-def draw(spaces: dict[str, list[Run]], path: Path) -> None:
+def draw(spaces: dict[str, Summary], path: Path) -> None:
     """Draws every random architecture of each space as a point, with MCAN as a line across."""
     figure = Figure(figsize=(7.5, 1 + 0.8 * len(spaces)), dpi=120, layout="constrained")
     axes = figure.subplots()
     generator = np.random.default_rng(0)
-    for row, runs in enumerate(spaces.values()):
-        drawn = [each.test for each in of_method(runs, "random")]
+    for row, space in enumerate(spaces.values()):
+        drawn = [each.test for each in space.random]
         axes.plot(drawn, row + generator.uniform(-0.25, 0.25, len(drawn)), "o", color="C0", alpha=0.5, markersize=4)
-        mcan = [each.test for each in of_method(runs, "mcan")]
-        axes.plot([np.mean(mcan)] * 2, [row - 0.35, row + 0.35], color="C1", label=None if row else "MCAN")
+        mcan = np.mean([each.test for each in space.mcan])
+        axes.plot([mcan] * 2, [row - 0.35, row + 0.35], color="C1", label=None if row else "MCAN")
     axes.set_yticks(range(len(spaces)), list(spaces))
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy of a random architecture, %")
@@ -101,10 +96,9 @@ def main() -> None:
     args = parser.parse_args()
     settings = {path.stem: read_settings(path) for path in args.settings}
     runs = with_missing(jobs(list(settings))[: args.limit], settings, args.file, args.processes)
-    spaces: dict[str, list[Run]] = {}
-    for each in [*read(args.study), *runs]:
-        if each.job.method in ("random", "mcan"):
-            spaces.setdefault(each.job.space, []).append(each)
+    runs = [*read(args.study), *runs]
+    names = dict.fromkeys(each.job.space for each in runs)
+    spaces = {name: Summary([each for each in runs if each.job.space == name]) for name in names}
     Console(width=160).print(table(spaces))
     draw(spaces, args.figure)
     print(f"{args.figure}: the figure")

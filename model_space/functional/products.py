@@ -24,12 +24,22 @@ def _vendor() -> str:
 
 PROCESSOR = f"{torch.backends.cpu.get_cpu_capability()} {_vendor()}".strip()
 """The kind of CPU: with what torch computes on it, and who made it."""
-_ONEDNN = PROCESSOR.startswith("AVX512") and "Intel" not in PROCESSOR and torch.backends.mkldnn.is_available()
-ONEDNN_FROM = 2**20 if _ONEDNN else math.inf
-"""Number of multiplications from which a product of float32 on a CPU is left to oneDNN.
 
-There torch takes MKL, which on AMD's CPUs does without AVX-512 and takes twice as long. On Intel's, and without
-AVX-512, MKL is the quicker one, most of all for the gradients of weights, whose factors oneDNN has to transpose."""
+
+def onednn_from(processor: str) -> float:
+    """Returns the number of multiplications from which oneDNN takes a product of float32 sooner than torch's own way.
+
+    That is MKL, which on AMD's CPUs does without AVX-512 and takes twice as long. On Intel's, and without AVX-512, MKL
+    is the quicker one, most of all for the gradients of weights, whose factors oneDNN has to transpose.
+
+    >>> onednn_from("AVX512 AuthenticAMD"), onednn_from("AVX512 GenuineIntel"), onednn_from("AVX2 AuthenticAMD")
+    (1048576, inf, inf)
+    """
+    return 2**20 if processor.startswith("AVX512") and "Intel" not in processor else math.inf
+
+
+ONEDNN_FROM = onednn_from(PROCESSOR) if torch.backends.mkldnn.is_available() else math.inf
+"""Number of multiplications from which a product of float32 on a CPU is left to oneDNN."""
 
 
 def joined(low: torch.dtype, *groups: Sequence[Tensor]) -> list[Tensor]:

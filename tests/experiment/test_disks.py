@@ -33,9 +33,7 @@ def disk(tmp_path) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        pytest.skip(
-            "the small disk is a tmpfs, which only the system's administrator may mount: run as root to test it"
-        )
+        pytest.skip("the small disk is a tmpfs, which only the system's administrator may mount: run as root")
     yield folder
     subprocess.run(["umount", folder], check=True)
 

@@ -19,7 +19,5 @@ def browser() -> Iterator["Browser"]:
         try:
             launched = stack.enter_context(chromium())
         except SystemExit as missing:  # of Chromium and playwright, that which is not installed
-            pytest.skip(
-                f"pages are looked at in a real browser, and this machine has none that can be driven: {missing}"
-            )
+            pytest.skip(f"pages are looked at in a real browser, which this machine does not have: {missing}")
         yield launched
