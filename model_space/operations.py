@@ -12,6 +12,7 @@ Sources: MCAN (Yu et al., 2019, arXiv 1906.10770, section 3.1) for self-attentio
 each with a residual and a layer norm; the attention itself is Vaswani et al. (2017), equations 1 and 2.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -266,8 +267,11 @@ class RelationalSelfAttention(_AttentionResidual):
             distance = (centre.unsqueeze(2) - centre.unsqueeze(1)).norm(dim=-1).flatten()
             sight = 1.5 * 2.0 ** torch.arange(len(weight))
             wanted = FAR + NEAR * (-distance.unsqueeze(1) / sight).exp() * (distance > 0).unsqueeze(1)
-            embedded = embedding(relative_geometry(boxes.to(weight))).flatten(0, 2).float().cpu()
-            fit = torch.linalg.lstsq(torch.cat([embedded, torch.ones(len(embedded), 1)], 1), wanted).solution
+            # In float64, and rounded: the last digits of a fit depend on where its factors lie in the memory.
+            embedding = copy.deepcopy(embedding).to("cpu", torch.float64)
+            embedded = embedding(relative_geometry(boxes.double())).flatten(0, 2)
+            factors = torch.cat([embedded, torch.ones(len(embedded), 1)], 1)
+            fit = torch.linalg.lstsq(factors, wanted.double()).solution.round(decimals=4)
         weight.copy_(fit[:-1].t())
         self.relation.bias.copy_(fit[-1])
 

@@ -100,6 +100,15 @@ def test_a_local_start_looks_at_near_regions_each_head_further_and_not_at_itself
     assert ((mapped < 1e-6).float().mean((0, 1, 2)) < 0.25).all()  # nearly everywhere it can learn
 
 
+def test_a_local_start_is_the_same_wherever_it_lies_in_the_memory():
+    network, operation = relational_network(local_relation=True)
+    first, between = operation.relation.weight.clone(), []
+    for places in range(24):  # each time the factors of the fit lie elsewhere
+        between.append(bytearray(1000 + 16 * places))
+        operation.begin_local(network.backbone.relation)
+        assert torch.equal(operation.relation.weight, first)
+
+
 def test_xavier_weights_have_the_spread_of_their_two_widths():
     space = tiny_space(MCANSettings(layers=1), hidden=64, initialisation="xavier")
     linear = [m for m in Architecture(space=space, choices={}).network().modules() if isinstance(m, torch.nn.Linear)]
