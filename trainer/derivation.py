@@ -234,7 +234,7 @@ class ShortTraining:
         while self._step < step:
             last_part = self._step >= settings.tuning_steps * (RUNGS - 1) // RUNGS
             for group in self._optimizer.param_groups:
-                group["lr"] = settings.lr / 5 if last_part else settings.lr
+                group["lr"] = group["initial_lr"] / 5 if last_part else group["initial_lr"]
             self._optimizer.zero_grad()
             for batch in itertools.islice(self._batches, settings.accumulate):  # the loss is a sum, so gradients add up
                 with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):

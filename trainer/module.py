@@ -1,5 +1,7 @@
 """How a network, or a supernet, is trained: its loss, its optimiser, its learning rate."""
 
+from typing import Any
+
 import torch
 from nni.nas.evaluator.pytorch import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -8,7 +10,11 @@ from torch.nn import functional
 
 from model_space.functional.dropout import dropout_sampled_ahead
 from trainer.data.vqa import Batch
+from trainer.muon import Muon
 from trainer.settings import LoopSettings
+
+SMALLEST = 16
+"""The fewest rows and columns that a matrix has to be Muon's."""
 
 
 def answer_logits(network: nn.Module, batch: Batch) -> Tensor:
@@ -63,12 +69,32 @@ class VQAModule(LightningModule):
         return loss * self.micro_batches if self.micro_batches > 1 else loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        weights = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(weights, lr=self.settings.lr, betas=(0.9, 0.98), eps=1e-9, fused=True)
+        settings, moved = self.settings, [parameter for parameter in self.parameters() if parameter.requires_grad]
+        options: dict[str, Any] = {"lr": settings.lr, "betas": (0.9, 0.98), "eps": 1e-9, "fused": True}
+        optimizer: torch.optim.Adam
+        if settings.matrix_lr is None:
+            optimizer = torch.optim.Adam(moved, **options)
+        else:
+            hidden = {id(matrix) for matrix in hidden_matrices(self.model)}
+            matrices = [each for each in moved if id(each) in hidden]
+            others = [each for each in moved if id(each) not in hidden]
+            rate, momentum = settings.matrix_lr, settings.matrix_momentum
+            optimizer = Muon(others, matrices, matrix_lr=rate, momentum=momentum, **options)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.settings.lr_scale(step, self.steps_per_epoch)
+            optimizer, lambda step: settings.lr_scale(step, self.steps_per_epoch)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
+    """Returns the matrices that Muon moves: those of hidden layers, not of words nor of answers, and no small ones."""
+    ends = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
+    ends.add("classifier.weight")
+    return [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.ndim == 2 and min(parameter.shape) >= SMALLEST and name not in ends
+    ]
 
 
 def training_module(module: LightningModule) -> VQAModule:

@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 from nni.nas.oneshot.pytorch.strategy import DARTS
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from trainer.data.vqa import Batch
 from trainer.module import VQAModule
 from trainer.strategy import BiLevelSettings
-from trainer.supernet.micro_batches import MicroBatches
+from trainer.supernet.micro_batches import MicroBatches, moved_by
 from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
 
@@ -51,12 +51,12 @@ class DartsModule(MicroBatches, OrderedArchitecture):
         """Adds the gradient of the loss of some questions to the parameters of an optimiser."""
         for micro_batch in self.micro_batches(questions):
             self.manual_backward(self.training_module.training_step(micro_batch, batch_idx))
-        self.all_reduce(optimizer.param_groups[0]["params"])
+        self.all_reduce(moved_by(optimizer))
 
     def unrolled_backward(self, batch: dict[str, Batch], batch_idx: int, optimizer: Optimizer) -> None:
         """Computes the gradient of the architecture of second order. The weights end as they were."""
-        parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
-        weights: list[nn.Parameter] = self.optimizers()[0].param_groups[0]["params"]
+        parameters = moved_by(optimizer)
+        weights = moved_by(self.optimizers()[0])
         before = [weight.detach().clone() for weight in weights]
 
         def gradients(questions: Batch) -> tuple[list[Tensor], list[Tensor]]:

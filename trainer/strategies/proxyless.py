@@ -26,7 +26,7 @@ from trainer.module import VQAModule
 from trainer.strategies.snas import SampledInput, SampledLayer
 from trainer.strategy import BiLevelSettings
 from trainer.supernet.choices import OneHot, architecture_parameter, mixed_modules, set_samples, weighting
-from trainer.supernet.micro_batches import MicroBatches
+from trainer.supernet.micro_batches import MicroBatches, moved_by
 from trainer.supernet.ordered import OrderedArchitecture
 from trainer.supernet.recurrent import read_mixed_layers
 
@@ -73,7 +73,7 @@ class ProxylessModule(MicroBatches, OrderedArchitecture):
             architecture.step()
         weights.zero_grad()
         self.backward_at_gates(batch["train"], batch_idx, of_architecture=False)
-        self.all_reduce(weights.param_groups[0]["params"])
+        self.all_reduce(moved_by(weights))
         weights.step()
         self.advance_lr_schedulers(batch_idx)
 

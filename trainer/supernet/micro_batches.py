@@ -17,10 +17,16 @@ import numpy as np
 import torch
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from trainer.data.vqa import Batch
 from trainer.module import VQAModule
 from trainer.supernet.choices import gumbel, mixed_modules, weighting
+
+
+def moved_by(optimizer: Optimizer) -> list[nn.Parameter]:
+    """Returns the parameters of all groups of an optimiser."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 class CallNoise:
