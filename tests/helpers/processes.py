@@ -25,11 +25,11 @@ RECURRENT = {"edges": "one", "nodes": 2, "input_dropout": 0, "hidden_dropout": 0
 SEARCHES = {
     "snas": {"strategy": "snas"},
     "single_path": {"strategy": "single_path"},
-    "progressive_shrinking": {"strategy": "progressive_shrinking"},
+    "progressive_shrinking": {"strategy": "progressive_shrinking", "matrix_lr": 5e-3},
     "random_one_shot": {"strategy": "random_one_shot"},
-    "proxyless": {"strategy": "proxyless"},
+    "proxyless": {"strategy": "proxyless", "matrix_lr": 5e-3},
     "darts": {"strategy": "darts"},
-    "second_order": {"strategy": "darts", "xi": 0.01},
+    "second_order": {"strategy": "darts", "xi": 0.01, "matrix_lr": 5e-3},
     "gumbel_darts": {"strategy": "gumbel_darts", "encoder": RecurrentSettings(**RECURRENT)},
     "each_call": {"strategy": "snas", "encoder": RecurrentSettings(**RECURRENT, resample="step")},
 }
