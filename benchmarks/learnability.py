@@ -66,7 +66,8 @@ def image_alone(batch: Batch) -> Batch:
 
 BLIND = {"question alone": question_alone, "image alone": image_alone}
 LONGER = "MCAN, twice the steps"
-NETWORKS = [*BLIND, "MCAN", LONGER, *ABLATIONS]
+BY_ADAM = "MCAN, by Adam alone"
+NETWORKS = [*BLIND, "MCAN", LONGER, BY_ADAM, *ABLATIONS]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def measure(name: str, seed: int, settings: Settings, layers: int) -> Measured:
     if name == LONGER:
         decay = tuple(2 * epoch for epoch in options.decay_epochs)
         options = options.model_copy(update={"epochs": 2 * options.epochs, "decay_epochs": decay})
+    if name == BY_ADAM:
+        options = options.model_copy(update={"matrix_lr": None})
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         changed(stack, name)
         checkpoint = train(data, Architecture(space=space, choices={}), options, Path(folder))

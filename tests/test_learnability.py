@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks import learnability
-from benchmarks.learnability import LONGER, NETWORKS, Measured, above, changed
+from benchmarks.learnability import BY_ADAM, LONGER, NETWORKS, Measured, above, changed
 from experiment.settings import read_settings
 from model_space.architecture import Architecture
 from model_space.operations import FeedForward, GuidedAttention, SelfAttention
@@ -63,21 +63,26 @@ def test_what_is_above_mcan_is_over_seeds_and_questions():
     assert above(mcan, mcan) == above(measured(50.0), mcan) == ""
 
 
-def test_twice_the_steps_are_twice_of_all(tiny_data_settings, tmp_path, monkeypatch):
+def test_twice_the_steps_are_twice_of_all_and_adam_alone_has_no_muon(tiny_data_settings, tmp_path, monkeypatch):
     class Begun(Exception):
         pass
 
     def train(data, architecture, options, folder):
-        raise Begun(options.epochs, options.decay_epochs, options.warmup, options.seed)
+        raise Begun(options.epochs, options.decay_epochs, options.warmup, options.matrix_lr, options.seed)
 
     file = settings_file(tmp_path / "chain.yml", tiny_data_settings, name="mcan")
-    loop = {"epochs": 5, "decay_epochs": [3, 4], "warmup": "2 steps"}
+    loop = {"epochs": 5, "decay_epochs": [3, 4], "warmup": "2 steps", "matrix_lr": 0.01}
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"train": loop}))
     monkeypatch.setattr(learnability, "train", train)
-    for name, expected in (("MCAN", (5, (3, 4), "2 steps", 7)), (LONGER, (10, (6, 8), "2 steps", 7))):
+    expected = {
+        "MCAN": (5, (3, 4), "2 steps", 0.01, 7),
+        LONGER: (10, (6, 8), "2 steps", 0.01, 7),
+        BY_ADAM: (5, (3, 4), "2 steps", None, 7),
+    }
+    for name, options in expected.items():
         with pytest.raises(Begun) as begun:
             learnability.measure(name, 7, read_settings(file), layers=1)
-        assert begun.value.args == expected
+        assert begun.value.args == options
 
 
 def test_the_tables_have_every_network(tiny_data_settings, tmp_path, monkeypatch, capsys):

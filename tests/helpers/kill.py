@@ -34,7 +34,8 @@ from trainer.train import TrainSettings, train
 KINDS = ("train", "snas", "gumbel_darts")
 """a training, or a search by a strategy"""
 
-OFTEN = {"epochs": 2, "lr": 1e-3, "matrix_lr": 5e-3, "checkpoint_minutes": 1e-6}  # a checkpoint after every step, and Muon beside Adam
+OFTEN = {"epochs": 2, "lr": 1e-3, "matrix_lr": 5e-3, "checkpoint_minutes": 1e-6}
+"""A checkpoint after every step, and Muon beside Adam."""
 
 
 def tiny(folder: Path) -> DataSettings:
