@@ -22,21 +22,21 @@ from experiment.settings import read_settings
 from model_space.architecture import Architecture, Space
 from model_space.sizes import DataSizes
 from model_space.spaces.mcan import MCANSettings
-from trainer.module import hidden_matrices
-from trainer.muon import Muon
+from trainer.module import VQAModule, hidden_matrices
+from trainer.settings import LoopSettings
 
 DATA = DataSizes(feature_size=18, vocabulary_size=20, answers=6)
 ADAM: dict[str, Any] = {"lr": 1e-6, "betas": (0.9, 0.98), "eps": 1e-9, "fused": True}
 
 
-def sides(network: nn.Module) -> list[Side]:
+def sides(network: nn.Module, settings: LoopSettings) -> list[Side]:
     """Returns the steps of the three optimisers on a network whose gradients are random."""
     for each in network.parameters():
         each.grad = torch.randn_like(each)
-    matrices = hidden_matrices(network)
-    hidden = {id(each) for each in matrices}
-    others = [each for each in network.parameters() if id(each) not in hidden]
-    ours = Muon(others, matrices, matrix_lr=1e-6, momentum=0.8, **ADAM)
+    module = VQAModule(settings, steps_per_epoch=1)
+    module.set_model(network)
+    ours = module.configure_optimizers()["optimizer"]
+    others, matrices = (group["params"] for group in ours.param_groups)
     torchs = torch.optim.Muon(matrices, lr=1e-6, weight_decay=0.0, momentum=0.8, adjust_lr_fn="match_rms_adamw")
     beside = torch.optim.Adam(others, **ADAM)
     alone = torch.optim.Adam(network.parameters(), **ADAM)
@@ -63,7 +63,7 @@ def main() -> None:
     for title in ("a step, one thread", "matrices", "Muon, here, ms", "torch's, ms", "ratio", "Adam, ms"):
         table.add_column(title, justify="left" if title.startswith("a") else "right")
     for name, network in networks.items():
-        ours, torchs, adam = measured = sides(network)
+        ours, torchs, adam = measured = sides(network, settings.search)
         alternate(measured, rounds)
         milliseconds = [f"{1000 * each.median:.2f}" for each in (ours, torchs, adam)]
         ratio = f"{torchs.median / ours.median:.1f} ×"

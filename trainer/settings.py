@@ -31,7 +31,7 @@ class LoopSettings(BaseModel):
     """Learning rate of the weights."""
     matrix_lr: Rate | None = None
     """Learning rate of the matrices of hidden layers, if they are to be moved by Muon (:mod:`trainer.muon`), by which a
-    network of the embedded data learns in less than half of the steps. Null: Adam moves them as all else."""
+    network of the embedded data learns in half of the steps. Null: Adam moves them as all else."""
     matrix_momentum: float = Field(0.95, ge=0, lt=1)
     """Momentum of the matrices that Muon moves."""
     warmup: str | None = Field(None, pattern=f"^{WARMUP}$")

@@ -132,6 +132,18 @@ def test_a_short_training_in_micro_batches_is_that_of_whole_batches(tiny_data):
     assert torch.allclose(parts, whole, atol=1e-3) and (whole - answers(start)).abs().max() > 0.1
 
 
+def test_each_learning_rate_of_a_short_training_is_the_searchs_and_a_fifth_of_it_in_the_last_part(tiny_data):
+    space = space_of(tiny_data, CHAIN)
+    supernet = ProgressiveShrinking(whole=0.4, shrinking=0.4, architecture_lr=0.01).mutate_model(space.build())
+    settings = short_search(strategy="progressive_shrinking", tuning_steps=9, lr=1e-3, matrix_lr=5e-3)
+    training = ShortTraining(supernet, samples(space, 1, seed=0)[0], space, tiny_data, settings)
+    rates = []
+    for step in (6, 9):
+        training.run_until(step)
+        rates.append([group["lr"] for group in training._optimizer.param_groups])
+    assert rates == [pytest.approx([1e-3, 5e-3]), pytest.approx([2e-4, 1e-3])]
+
+
 def test_a_short_training_helps_and_leaves_the_supernet_alone(tiny_data, tmp_path, monkeypatch):
     seen = {}
 

@@ -13,9 +13,14 @@ class Curved(DartsModule):
     def __init__(self, xi: float):
         nn.Module.__init__(self)
         self.alpha = nn.Parameter(torch.tensor([0.3, -0.2], dtype=torch.float64))
-        self.weight = nn.Parameter(torch.tensor([0.5, 1.5], dtype=torch.float64))
+        self.weights = nn.ParameterList(torch.tensor([each], dtype=torch.float64) for each in (0.5, 1.5))
         self.xi = xi
-        self.steps = [torch.optim.SGD([self.weight], lr=0.1), torch.optim.SGD([self.alpha], lr=0.1)]
+        groups = [{"params": [each]} for each in self.weights]  # as those of Muon and Adam
+        self.steps = [torch.optim.SGD(groups, lr=0.1), torch.optim.SGD([self.alpha], lr=0.1)]
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return torch.cat(list(self.weights))
 
     training_module = property(lambda self: self)
 
