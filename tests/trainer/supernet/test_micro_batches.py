@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -176,11 +177,21 @@ except InputError as error:
 """
 
 
-def first_process(settings: Settings, folder: Path) -> subprocess.Popen:
-    (folder / "settings.json").write_text(settings.model_dump_json())
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, folder]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def first_process(tmp_path):
+    """Starts the first of two processes, which ends with the test, however that ends; the other ends with it."""
+    with ExitStack() as started:
+
+        def start(settings: Settings) -> subprocess.Popen:
+            (tmp_path / "settings.json").write_text(settings.model_dump_json())
+            command = [sys.executable, "-c", SCRIPT, tmp_path]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            it = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+            started.enter_context(it)
+            started.callback(it.kill)
+            return it
+
+        yield start
 
 
 def wait_for(condition, seconds: float = 60):
@@ -192,8 +203,8 @@ def wait_for(condition, seconds: float = 60):
 
 
 @pytest.mark.parametrize("killed", ["first", "other"])
-def test_when_one_process_is_killed_the_other_ends(tiny_data_settings, tmp_path, killed):
-    first = first_process(in_two_processes(tiny_data_settings), tmp_path)
+def test_when_one_process_is_killed_the_other_ends(tiny_data_settings, tmp_path, first_process, killed):
+    first = first_process(in_two_processes(tiny_data_settings))
     wait_for(lambda: read_curve(tmp_path / "search") if (tmp_path / "search").exists() else None)
     (other,) = psutil.Process(first.pid).children()
     addresses = {c.laddr.ip for p in (first.pid, other.pid) for c in psutil.Process(p).net_connections()}
@@ -219,8 +230,8 @@ def test_another_process_ends_with_the_first_whatever_it_does(tiny_data_settings
         assert it.wait(10) == -signal.SIGKILL
 
 
-def test_what_is_wrong_is_said_once(tiny_data_settings, tmp_path):
-    first = first_process(in_two_processes(tiny_data_settings, batch_size=15), tmp_path)
+def test_what_is_wrong_is_said_once(tiny_data_settings, first_process):
+    first = first_process(in_two_processes(tiny_data_settings, batch_size=15))
     _, said = first.communicate(timeout=60)
     assert first.returncode == 2
     assert said.count("search.batch_size: 15 questions cannot be divided") == 1 and "Traceback" not in said
