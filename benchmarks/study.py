@@ -103,7 +103,8 @@ class Run:
     test: float
     """Accuracy on the test split at the end, in percent."""
     processor: str
-    """The kind of processor: with others, seconds differ, and the last bits of what is computed."""
+    """The kind of processor: with others, seconds differ, and the last bits of what is computed. Runs that were made
+    beside other work took longer, and have a kind of their own."""
     right: np.ndarray = field(compare=False)
     """Accuracy at each test question in percent, ``(questions,)`` uint8."""
 
@@ -447,6 +448,7 @@ def _draw_space(axes: Axes, name: str, space: Summary) -> None:
     for strategy, cost in zip(space.by_method, costs, strict=True):
         mean, deviation = expected((space.by_method[strategy], evenly))
         axes.errorbar(cost, mean, yerr=deviation, marker="o", capsize=3, label=strategy)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 101))  # the bars of a deviation would reach further
     axes.set_title(name, fontsize=10)
     axes.set_xlabel("cost of the search, in trainings")
     axes.set_ylabel("test accuracy of what it finds, %")
