@@ -104,7 +104,7 @@ class Run:
     """Accuracy on the test split at the end, in percent."""
     processor: str
     """The kind of processor: with others, seconds differ, and the last bits of what is computed. Runs that were made
-    beside other work took longer, and have a kind of their own."""
+    beside other work took longer: they are marked by hand as a kind of their own."""
     right: np.ndarray = field(compare=False)
     """Accuracy at each test question in percent, ``(questions,)`` uint8."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 import sys
 
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.tabular import FILE, Table, every_architecture
 from experiment.settings import read_settings
 from model_space.architecture import Architecture
 from model_space.sizes import DataSizes
-from tests.helpers.paths import DIGITS
+from tests.helpers.paths import DIGITS, ROOT
 from tests.helpers.trained import settings_file
 from trainer.callbacks.curve import read_curve
 from trainer.data.splits import load_data
@@ -47,6 +48,19 @@ def test_ten_entries_begin_as_the_table_says(tmp_path):
         train(data, architecture, once.model_copy(update={"seed": kept.seed}), folder)
         off.append(read_curve(folder)[0]["accuracy"] - kept.val[0])
     assert all(abs(each) < 3 for each in off) and abs(sum(off)) / len(off) < 1, off
+
+
+def test_the_document_has_the_tables_that_are_printed_of_what_is_kept(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tabular", "--limit", "0"])
+    tabular.main()
+    printed = capsys.readouterr().out
+    document = (ROOT / "docs" / "data.md").read_text()
+    (trained,) = re.findall(r"(\d+) trainings of 256", printed)
+    assert f"prints, of {trained} trainings," in document
+    rows = [[cell.strip() for cell in row.split("│")] for row in re.findall("│(.*)│", printed)]
+    assert len(rows) == 3
+    for row in rows:
+        assert f"| {' | '.join(row)} |" in document
 
 
 @pytest.fixture
