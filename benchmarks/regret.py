@@ -8,11 +8,10 @@ evolution, and successive halving, which stops trainings early. What has been fo
 far; its regret is by how much its test accuracy is below that of the table's best. Beside them stand the architectures
 that the one-shot searches of the study found (``benchmarks/study.csv``), with what the table says of them, at the cost
 of their search.
-
-The noise is that of trainings with another seed: the architectures that the study trained, in the table and there.
 """
 
 import argparse
+import logging
 import math
 import statistics
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import StrMethodFormatter
 from nni.algorithms.hpo.random_tuner import RandomTuner
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.tuner import Tuner
@@ -32,7 +31,7 @@ from rich.table import Table as RichTable
 from benchmarks import study
 from benchmarks.figures import write_svg
 from benchmarks.study import Summary, expected, halving_size, successive_halving
-from benchmarks.tabular import FILE, SETTINGS, Table
+from benchmarks.tabular import FILE, SETTINGS, Table, by_architecture
 from experiment.manager.regularized_evolution import RegularizedEvolution
 
 TUNERS: dict[str, Callable[[int], Tuner]] = {
@@ -82,7 +81,8 @@ def curves(table: Table, searches: int) -> dict[str, np.ndarray]:
 
 def halvings(table: Table, budget: int) -> tuple[float, float]:
     """Returns mean and deviation of the test accuracy of what successive halving finds for so many trainings."""
-    return expected((table.trainings, successive_halving(halving_size(budget))))
+    first = [of_one[0] for of_one in by_architecture(table.trainings)]
+    return expected((first, successive_halving(halving_size(budget))))
 
 
 def landed(table: Table, summary: Summary) -> dict[str, tuple[float, list[float]]]:
@@ -91,18 +91,6 @@ def landed(table: Table, summary: Summary) -> dict[str, tuple[float, list[float]
         strategy: (summary.cost(strategy), [table.accuracy(run.choices, split="test") for run in runs])
         for strategy, runs in summary.by_method.items()
     }
-
-
-def noise(table: Table, summary: Summary) -> tuple[float, int]:
-    """Returns the deviation of the test accuracy over seeds, of architectures trained in the table and the study.
-
-    Returns:
-        The deviation of one training, in points: the root of half the mean square of the differences. Then the number
-        of differences.
-    """
-    found = [run for runs in summary.by_method.values() for run in runs]
-    differences = [run.test - table.accuracy(run.choices, split="test") for run in found]
-    return math.sqrt(statistics.fmean(each**2 for each in differences) / 2), len(differences)
 
 
 def tables(
@@ -158,7 +146,7 @@ def draw(
             cost, regret.mean(), yerr=regret.std(ddof=1) / math.sqrt(len(regret)), marker="o", capsize=3, label=name
         )
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("cost, in trainings")
     axes.set_ylabel("regret on the test split, points")
     axes.set_ylim(bottom=0)
@@ -175,21 +163,20 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("docs/regret.svg"))
     args = parser.parse_args()
     table = Table.load(args.settings, args.file)
-    missing = table.space.size() - len({repr(sorted(training.choices.items())) for training in table.trainings})
+    missing = table.space.size() - len(by_architecture(table.trainings))
     if missing:
         parser.error(
             f"{args.file}: {missing} of {table.space.size()} architectures are missing; benchmarks.tabular trains them"
         )
+    logging.getLogger("nni").setLevel(
+        logging.WARNING
+    )  # TPE tells of each search that it draws what it has drawn before
     summary = Summary([run for run in study.read(args.study) if run.job.space == args.settings.stem])
     best = max(table.accuracy(training.choices, split="test") for training in table.trainings)
     found, one_shot = curves(table, SEARCHES), landed(table, summary)
     halving = {budget: halvings(table, budget) for budget in BUDGETS}
-    deviation, differences = noise(table, summary)
     console = Console(width=160)
     console.print(f"best of the table: {best:.1f} % (test split); {SEARCHES} searches by each strategy")
-    console.print(
-        f"deviation of a training over seeds: {deviation:.1f} points, by {differences} architectures trained twice"
-    )
     for each in tables(best, found, halving, one_shot):
         console.print(each)
     draw(best, found, halving, one_shot, args.figure)

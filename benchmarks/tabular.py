@@ -1,7 +1,8 @@
 """A tabular benchmark: every architecture of a small space, trained from new weights, in one table.
 
-    python -m benchmarks.tabular            # trains what is missing, which takes hours, and sums up
-    python -m benchmarks.tabular --limit 0  # sums up what is there
+    python -m benchmarks.tabular                        # trains what is missing, which takes hours, and sums up
+    python -m benchmarks.tabular --seeds 2 --limit 304  # the first 48 of the 256 once more, which gives the noise
+    python -m benchmarks.tabular --limit 0              # sums up what is there
 
 The space, the data and the training are those of the settings. The architectures come in a random order, so that a
 table that is not yet whole is a random sample of the space. Each training has a seed of its own. Stopped and started
@@ -18,6 +19,7 @@ import argparse
 import csv
 import io
 import itertools
+import math
 import os
 import random
 import statistics
@@ -52,6 +54,8 @@ SETTINGS = Path("settings/digits.yml")
 DRAWS = (1, 2, 4, 8, 16)
 """Numbers of trainings of the random searches that are summed up, and how many searches of each."""
 SEARCHES = 4000
+LEVELS = (0, 80, 95, 101)
+"""Bounds of the accuracies for which the deviation over seeds is summed up, in percent."""
 
 _settings: Settings
 _data: Data
@@ -148,8 +152,40 @@ def _begin(settings: Settings) -> None:
     _settings, _data = settings, load_data(settings.data)
 
 
-def summary(trainings: Sequence[Training]) -> tuple[RichTable, RichTable, RichTable]:
-    """Returns how the accuracies are distributed, how early they can be told, and what random search makes of them."""
+def by_architecture(trainings: Iterable[Training]) -> list[list[Training]]:
+    """Returns the trainings of each architecture."""
+    of_each: dict[str, list[Training]] = {}
+    for training in trainings:
+        of_each.setdefault(repr(sorted(training.choices.items())), []).append(training)
+    return list(of_each.values())
+
+
+def over_seeds(trainings: Iterable[Training]) -> RichTable:
+    """Returns by how much the trainings of one architecture differ, by how good it is."""
+    repeated = [[each.test for each in of_one] for of_one in by_architecture(trainings) if len(of_one) > 1]
+    made = RichTable("test accuracy, mean over seeds, %", "all")
+    levels = [repeated]
+    for low, high in itertools.pairwise(LEVELS):
+        made.add_column(f"{low} to {min(high, 100)}")
+        levels.append([tests for tests in repeated if low <= statistics.fmean(tests) < high])
+    made.add_row("architectures", *(str(len(level)) for level in levels))
+    made.add_row("deviation over seeds, points", *map(_pooled_deviation, levels))
+    return made
+
+
+def _pooled_deviation(groups: Sequence[Sequence[float]]) -> str:
+    if not groups:
+        return ""
+    freedom = sum(len(group) - 1 for group in groups)
+    return f"{math.sqrt(sum((len(group) - 1) * statistics.variance(group) for group in groups) / freedom):.1f}"
+
+
+def summary(trainings: Sequence[Training]) -> list[RichTable]:
+    """Returns how the accuracies are distributed, how early they can be told, and what random search makes of them.
+
+    They are those of the first training of each architecture. By how much others of it differ comes last, if there are.
+    """
+    all_trainings, trainings = trainings, [of_one[0] for of_one in by_architecture(trainings)]
     test = sorted(training.test for training in trainings)
     spread = RichTable(
         "test accuracy, %", *(f"{share} %" for share in (0, 10, 25, 50, 75, 90, 100)), "mean ± deviation"
@@ -172,7 +208,8 @@ def summary(trainings: Sequence[Training]) -> tuple[RichTable, RichTable, RichTa
     draws.add_row(
         "test accuracy of its best", *(f"{statistics.fmean(each):.1f} ± {statistics.stdev(each):.1f}" for each in found)
     )
-    return spread, early, draws
+    repeated = [over_seeds(all_trainings)] if len(all_trainings) > len(trainings) else []
+    return [spread, early, draws, *repeated]
 
 
 def _random_search(trainings: Sequence[Training], n: int) -> list[float]:
@@ -202,7 +239,8 @@ def main() -> None:
             trainings.append(run.result())
             _write(args.file, trainings)
     console = Console(width=120)
-    console.print(f"{args.file}: {len(trainings)} trainings of {len(every_architecture(space))} architectures")
+    trained = len(by_architecture(trainings))
+    console.print(f"{args.file}: {len(trainings)} trainings of {trained} of {space.size()} architectures")
     if trainings:
         console.print(*summary(trainings))
 

@@ -1,6 +1,7 @@
 """Regret curves: a search on the table takes the best by validation, and the tables say what it cost and missed."""
 
 import random
+import re
 import sys
 
 import numpy as np
@@ -10,7 +11,8 @@ from benchmarks import regret, study, tabular
 from benchmarks.tabular import Table, Training, every_architecture
 from experiment.settings import read_settings
 from model_space.sizes import DataSizes
-from tests.helpers.paths import DIGITS
+from tests.helpers.paths import DIGITS, ROOT
+from trainer.strategies import STRATEGIES
 
 SPACE = read_settings(DIGITS).space_for(DataSizes(feature_size=18, vocabulary_size=20, answers=6))
 EPOCHS = 14
@@ -60,17 +62,6 @@ def test_those_that_learn_from_what_they_have_seen_find_more(table):
     assert after_48["regularized evolution"] > after_48["random search"] + 1
 
 
-def test_the_noise_is_the_deviation_of_one_training(table):
-    generator = np.random.default_rng(0)
-    runs = []
-    for number, training in enumerate(table.trainings):
-        job = study.Job("digits", "snas", number)
-        test = training.test + 3 * generator.normal() - 3 * generator.normal()  # two trainings, each three off
-        runs.append(study.Run(job, training.choices, 1.0, 0.0, 1.0, training.val, test, "AVX2", np.zeros(1, np.uint8)))
-    deviation, differences = regret.noise(table, study.Summary(runs))
-    assert differences == 256 and deviation == pytest.approx(3, abs=0.4)
-
-
 def test_the_command_sums_up_a_whole_table_and_refuses_a_part(table, tmp_path, monkeypatch, capsys):
     runs = []
     for number in range(6):
@@ -104,3 +95,16 @@ def test_the_command_sums_up_a_whole_table_and_refuses_a_part(table, tmp_path, m
     expected = best - sum(each.test for each in table.trainings[2:6]) / 4
     assert cells[1:3] == ["4", "3.0"] and cells[3].startswith(f"{expected:.1f} ±")
     assert "snas" in figure.read_text() and "TPE" in figure.read_text()
+
+
+def test_the_document_has_what_is_printed_of_what_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["regret", "--figure", str(tmp_path / "regret.svg")])
+    regret.main()
+    printed = capsys.readouterr().out
+    document = (ROOT / "docs" / "data.md").read_text()
+    rows = [re.sub(" +", " ", line).strip() for line in printed.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 4 + len(STRATEGIES)
+    for row in rows:
+        assert row in document
+    (best,) = re.findall(r"best of the table: (\S+ %)", printed)
+    assert f"The best of the table has {best}" in " ".join(document.split())

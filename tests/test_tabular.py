@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import random
 import re
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from benchmarks import tabular
-from benchmarks.tabular import FILE, Table, every_architecture
+from benchmarks.tabular import FILE, Table, Training, every_architecture, over_seeds
 from experiment.settings import read_settings
 from model_space.architecture import Architecture
 from model_space.sizes import DataSizes
@@ -20,16 +21,14 @@ from trainer.data.splits import load_data
 from trainer.train import train
 
 
-def test_the_kept_table_is_a_random_part_of_the_space():
+def test_the_kept_table_is_of_the_whole_space_and_has_some_twice():
     data = DataSizes(feature_size=18, vocabulary_size=20, answers=6)
     space = read_settings(DIGITS).space_for(data)
     order = every_architecture(space)
     assert len(order) == len({repr(choices) for choices in order}) == 256
     kept = list(tabular._read(FILE))
     trained = [(repr(training.choices), training.seed) for training in kept]
-    assert len(trained) >= 10 and len(set(trained)) == len(trained)
-    # The first ones of the random order, but for those that were being trained when it was stopped.
-    assert all(seed < len(trained) + 8 and choices == repr(order[seed]) for choices, seed in trained)
+    assert sorted(trained) == sorted((repr(choices), seed) for choices, seed in zip(2 * order, range(304)))
     for training in kept:
         space.check(training.choices, str(FILE))
         assert len(training.val) == read_settings(DIGITS).train.epochs
@@ -55,12 +54,27 @@ def test_the_document_has_the_tables_that_are_printed_of_what_is_kept(monkeypatc
     tabular.main()
     printed = capsys.readouterr().out
     document = (ROOT / "docs" / "data.md").read_text()
-    (trained,) = re.findall(r"(\d+) trainings of 256", printed)
-    assert f"prints, of {trained} trainings," in document
+    (count,) = re.findall(r"\d+ trainings of \d+ of 256 architectures", printed)
+    assert count in " ".join(document.split())
     rows = [[cell.strip() for cell in row.split("│")] for row in re.findall("│(.*)│", printed)]
-    assert len(rows) == 3
+    assert len(rows) == 5
     for row in rows:
         assert f"| {' | '.join(row)} |" in document
+
+
+def test_the_deviation_over_seeds_is_that_of_one_training():
+    """Made up: half of the architectures have 70 % and trainings that differ by 3 points, the others 97 % and 0.5."""
+    generator = random.Random(0)
+    trainings = [Training({"label": "once"}, 0, (90.0,), 90.0, 1.0)]
+    for seed in range(1, 1200):
+        mean, deviation = ((70, 3), (97, 0.5))[seed % 2]
+        test = generator.gauss(mean, deviation)
+        trainings.append(Training({"label": str(seed % 400)}, seed, (test,), test, 1.0))
+    counts, deviations = zip(*(column.cells for column in over_seeds(trainings).columns[1:]), strict=True)
+    assert counts == ("400", "200", "0", "200")
+    everything, low, none, high = deviations
+    assert float(low) == pytest.approx(3, abs=0.3) and none == "" and float(high) == pytest.approx(0.5, abs=0.1)
+    assert float(everything) == pytest.approx(((9 + 0.25) / 2) ** 0.5, abs=0.3)
 
 
 @pytest.fixture
@@ -82,7 +96,7 @@ def test_a_table_is_made_goes_on_where_it_was_and_is_asked(tiny, tmp_path, monke
 
     part = run("--limit", "2", "--processes", "1")
     whole = run("--processes", "2")
-    assert "8 trainings of 8 architectures" in capsys.readouterr().out
+    assert "8 trainings of 8 of 8 architectures" in capsys.readouterr().out
     assert whole.trainings[:2] == part.trainings and len(whole.trainings) == 8
     again = run("--seeds", "2", "--limit", "9", "--processes", "1")
     assert again.trainings[:8] == whole.trainings
