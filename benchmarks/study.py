@@ -56,8 +56,8 @@ from trainer.strategies import STRATEGIES
 
 FILE = Path(__file__).with_suffix(".csv")
 """The runs that are kept with the code; the accuracies at each question lie beside it."""
-SPACES = (Path("settings/digits.yml"), Path("settings/stacked.yml"))
-"""The settings files of the spaces that are searched."""
+SPACES = (Path("settings/digits.yml"), Path("settings/stacked.yml"), Path("settings/facts.yml"))
+"""The settings files of what is searched: two spaces, and the first one on other questions."""
 SEEDS = range(10, 20)
 """Seeds of the searches by the default strategy, and of the trainings of MCAN. `docs/study.md` says what was chosen on
 what."""
@@ -73,8 +73,8 @@ RESAMPLES = 1000
 """Number of samples of a bootstrap, and of draws from which the weights of a successive halving are taken."""
 
 _settings: dict[str, Settings]
-_data: Data
-"""What all runs of a process share. They are set when the process begins."""
+_data: dict[str, Data]
+"""What all runs of a process share, by space. They are set when the process begins."""
 
 
 @dataclass(frozen=True, order=True)
@@ -128,8 +128,8 @@ def jobs(settings: dict[str, Settings], small: bool) -> list[Job]:
 
 def run(job: Job) -> Run:
     """Runs a job, with one thread."""
-    settings = _settings[job.space]
-    space = settings.space_for(_data.sizes)
+    settings, data = _settings[job.space], _data[job.space]
+    space = settings.space_for(data.sizes)
     search_seconds, architecture = 0.0, None
     with tempfile.TemporaryDirectory() as folder:
         if job.method == "mcan":
@@ -140,10 +140,10 @@ def run(job: Job) -> Run:
         else:
             searched = settings.with_parameters({"strategy": job.method, "seed": job.seed}).search
             start = time.process_time()
-            architecture = search(_data, space, searched, Path(folder) / "search", lambda epoch: None)
+            architecture = search(data, space, searched, Path(folder) / "search", lambda epoch: None)
             search_seconds = time.process_time() - start
         training = Path(folder) / "training"
-        result, right = train_and_evaluate(architecture, job.seed, training, settings, _data)
+        result, right = train_and_evaluate(architecture, job.seed, training, settings, data)
         val = tuple(epoch["accuracy"] for epoch in read_curve(training))
     return Run(
         job,
@@ -179,7 +179,7 @@ def random_architectures(space: Space) -> list[Choices]:
 def _begin(settings: dict[str, Settings]) -> None:
     global _settings, _data
     torch.set_num_threads(1)
-    _settings, _data = settings, load_data(next(iter(settings.values())).data)
+    _settings, _data = settings, {name: load_data(each.data) for name, each in settings.items()}
 
 
 def read(file: Path) -> list[Run]:

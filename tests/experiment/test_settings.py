@@ -71,7 +71,7 @@ def test_the_defaults_of_the_search_are_the_sources():
             "cells: 99, nodes: 11",
             ["cells is 99 and nodes 11", "expected cells × nodes² to be 10,000 at most"],
         ),
-        ("mix: quick", "mix: slow", ["data.digits.mix is 'slow'", "'quick' or 'hard'"]),
+        ("mix: quick", "mix: slow", ["data.digits.mix is 'slow'", "'quick', 'facts' or 'hard'"]),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, old, new, said):

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from model_space.errors import InputError
 from trainer.data.digits.annotators import WORDS
+from trainer.data.digits.facts import FACTS
 from trainer.data.digits.forms import FORMS
 from trainer.data.digits.generate import generate, split_sources
 from trainer.data.digits.mixes import MIXES
@@ -27,7 +28,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module", params=["quick", "hard"])
+@pytest.fixture(scope="module", params=["quick", "facts", "hard"])
 def made(request, tmp_path_factory):
     # Only in a scene with many questions can an answer be the one that is due in each of many forms.
     sizes = SIZES | ({"train_scenes": 300, "questions_per_scene": 8} if request.param == "hard" else {})
@@ -123,6 +124,9 @@ def answer_again(question, image):
     if m := re.fullmatch(r"Which corner is the (\d) in\?", question):
         i = one(m[1])
         return f"{'top' if y[i] < 120 else 'bottom'} {'left' if x[i] < 160 else 'right'}"
+    if m := re.fullmatch(r"Which (team|club|school|house|band) is the (\d) in\?", question):
+        i = one(m[2])
+        return FACTS[m[1], int(m[2]), colours[i], "left" if x[i] < 160 else "right"]
     if m := re.fullmatch(r"What colour is the (\d)\?", question):
         return colours[one(m[1])]
     if m := re.fullmatch(r"Do the (\d) and the (\d) have the same colour\?", question):

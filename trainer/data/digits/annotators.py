@@ -22,6 +22,11 @@ OTHER_WORDS = {
     "top right": ("upper right", "top left"),
     "bottom left": ("lower left", "bottom right"),
     "bottom right": ("lower right", "bottom left"),
+    "lions": ("lion", "bears"),
+    "bears": ("bear", "eagles"),
+    "eagles": ("eagle", "sharks"),
+    "sharks": ("shark", "wolves"),
+    "wolves": ("wolf", "lions"),
 }
 """What some annotators say instead of an answer, and what those say who are wrong."""
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.data.digits.facts import FACTS, GROUPS
 from trainer.data.digits.scenes import HEIGHT, WIDTH, Scene
 
 SMALL, LARGE = 28, 38
@@ -234,6 +235,16 @@ def is_nearer(scene: Scene) -> Asked:
                         yield f"Is the {a_} nearer to the {b_} than to the {c_}?", _yes(to_b < to_c)
 
 
+def which_group(scene: Scene) -> Asked:
+    """Asks for a fact about a digit: in which team, club and so on one of its colour is, on its half of the canvas."""
+    for i in scene.single:
+        if abs(scene.x[i] - WIDTH / 2) >= MARGIN:
+            half = "left" if scene.x[i] < WIDTH / 2 else "right"
+            digit, colour = scene.digits[i], scene.colour[i]
+            for group in GROUPS:
+                yield f"Which {group} is the {digit} in?", FACTS[group, digit, colour, half]
+
+
 @dataclass(frozen=True)
 class Form:
     """A form of question."""
@@ -269,5 +280,6 @@ FORMS = {
         Form("which nearest", which_nearest, "other"),
         Form("which colour nearest", which_colour_nearest, "other"),
         Form("is nearer", is_nearer, "yes/no"),
+        Form("which group", which_group, "other"),
     )
 }

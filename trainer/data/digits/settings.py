@@ -18,8 +18,9 @@ class DigitsSettings(BaseModel):
 
     folder: Path
     """Where the data is, or is made."""
-    mix: Literal["quick", "hard"] = "quick"
-    """How often each form of question is asked: `quick` is learned in minutes, `hard` is for studies."""
+    mix: Literal["quick", "facts", "hard"] = "quick"
+    """How often each form of question is asked: `quick` is learned in minutes, `facts` too, and asks for what no image
+    shows; `hard` is for studies."""
     seed: int = Field(0, ge=0, lt=2**32)
     """The random seed of scenes, questions and answers."""
     train_scenes: int = Field(8000, ge=1, le=1_000_000)
