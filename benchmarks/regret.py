@@ -30,7 +30,7 @@ from rich.table import Table as RichTable
 
 from benchmarks import study
 from benchmarks.figures import write_svg
-from benchmarks.study import Summary, expected, halving_size, successive_halving
+from benchmarks.study import COLOURS, Summary, expected, halving_size, successive_halving
 from benchmarks.tabular import FILE, SETTINGS, Table, by_architecture
 from experiment.manager.regularized_evolution import RegularizedEvolution
 
@@ -142,9 +142,8 @@ def draw(
     )
     for name, (cost, landings) in one_shot.items():
         regret = best - np.array(landings)
-        axes.errorbar(
-            cost, regret.mean(), yerr=regret.std(ddof=1) / math.sqrt(len(regret)), marker="o", capsize=3, label=name
-        )
+        error = regret.std(ddof=1) / math.sqrt(len(regret))
+        axes.errorbar(cost, regret.mean(), yerr=error, marker="o", capsize=3, label=name, color=COLOURS[name])
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("cost, in trainings")

@@ -71,6 +71,8 @@ HALVING = (0.25, 0.5)
 """Shares of a training after each of which successive halving keeps the best third."""
 RESAMPLES = 1000
 """Number of samples of a bootstrap, and of draws from which the weights of a successive halving are taken."""
+COLOURS = {strategy: f"C{number}" for number, strategy in enumerate(sorted(STRATEGIES))}
+"""Matplotlib's colour of each strategy, the same in all figures."""
 
 _settings: dict[str, Settings]
 _data: dict[str, Data]
@@ -447,7 +449,7 @@ def _draw_space(axes: Axes, name: str, space: Summary) -> None:
         axes.axhline(expected((space.mcan, evenly))[0], color="0.6", linestyle=":", label="MCAN")
     for strategy, cost in zip(space.by_method, costs, strict=True):
         mean, deviation = expected((space.by_method[strategy], evenly))
-        axes.errorbar(cost, mean, yerr=deviation, marker="o", capsize=3, label=strategy)
+        axes.errorbar(cost, mean, yerr=deviation, marker="o", capsize=3, label=strategy, color=COLOURS[strategy])
     axes.set_ylim(top=min(axes.get_ylim()[1], 101))  # the bars of a deviation would reach further
     axes.set_title(name, fontsize=10)
     axes.set_xlabel("cost of the search, in trainings")

@@ -116,7 +116,7 @@ def test_the_jobs_of_a_study():
     settings = {path.stem: read_settings(path) for path in SPACES}
     every = study.jobs(settings, small=False)
     others = len(study.STRATEGIES) - 1
-    assert len(every) == len(set(every)) == 2 * (others * len(OTHERS) + 2 * len(SEEDS) + RANDOM)
+    assert len(every) == len(set(every)) == len(SPACES) * (others * len(OTHERS) + 2 * len(SEEDS) + RANDOM)
     few = study.jobs(settings, small=True)
     assert len(few) == 10 and set(few) <= set(every) and {job.space for job in few} == {"digits"}
 
