@@ -35,7 +35,7 @@ MIXES = {
             "which colour nearest": 1,
         },
     ),
-    # As `quick`, and facts, which a network without feed-forward learns late or not at all.
+    # As `quick`, and facts, which ask more of memory: a network without feed-forward knows fewer of them.
     "facts": Mix(
         kinds=5,
         crowding=0.65,
