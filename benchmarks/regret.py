@@ -167,9 +167,8 @@ def main() -> None:
         parser.error(
             f"{args.file}: {missing} of {table.space.size()} architectures are missing; benchmarks.tabular trains them"
         )
-    logging.getLogger("nni").setLevel(
-        logging.WARNING
-    )  # TPE tells of each search that it draws what it has drawn before
+    # TPE tells of each search that it draws what it has drawn before.
+    logging.getLogger("nni").setLevel(logging.WARNING)
     summary = Summary([run for run in study.read(args.study) if run.job.space == args.settings.stem])
     best = max(table.accuracy(training.choices, split="test") for training in table.trainings)
     found, one_shot = curves(table, SEARCHES), landed(table, summary)

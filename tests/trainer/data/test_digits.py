@@ -167,6 +167,21 @@ def test_answers_are_true(made):
     assert len(checked) >= min(14, len(asked)) and min(checked.values()) > 10
 
 
+def test_facts_are_always_the_same_and_no_name_is_rarer_than_another():
+    assert len(FACTS) == 400 and set(Counter(FACTS.values()).values()) == {80}
+    assert [FACTS["team", 3, colour, "left"] for colour in COLOURS] == ["lions", "lions", "lions", "bears"]
+    assert [FACTS["band", 4, colour, "right"] for colour in COLOURS] == ["lions", "lions", "sharks", "sharks"]
+
+
+def test_a_third_of_the_questions_of_facts_ask_for_one(tmp_path):
+    made = generate(DigitsSettings(folder=tmp_path / "data", mix="facts", **SIZES))
+    forms = Counter(annotation["question_type"] for annotation in read(made, "train")[1])
+    assert forms["which group"] / forms.total() == pytest.approx(1 / 3, abs=0.03)
+    assert forms["are of one colour"] / forms.total() == pytest.approx(1 / 3, abs=0.03)
+    assert forms["is there"] / forms.total() == pytest.approx(1 / 5, abs=0.03)
+    assert forms["which colour nearest"] / forms.total() == pytest.approx(1 / 9, abs=0.03)
+
+
 def test_what_a_region_shows_is_read_off_its_feature(made):
     """Of a digit by its largest score, as regions of a trained detector have it; of clutter nothing is known."""
     for split, share in (("train", 0.99), ("test", 0.95)):
